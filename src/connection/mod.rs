@@ -1,0 +1,483 @@
+//! The engine: one connection, its threads and its tables.
+
+mod builder;
+mod callbacks;
+mod ending;
+mod foreign;
+mod guard;
+mod handler;
+mod message;
+mod one_shot;
+mod outbox;
+mod pending;
+mod pending_set;
+mod place;
+mod pool;
+mod receiver;
+mod reference;
+mod report;
+mod sender;
+mod session;
+mod state;
+mod stats;
+mod workers;
+
+use std::any::Any;
+use std::fmt::{self, Write};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use self::builder::Config;
+pub use self::builder::{ConnectionBuilder, DEFAULT_FLUSH_GRACE, DEFAULT_LINGER};
+pub use self::guard::OpenGuard;
+pub use self::handler::{Incoming, RequestHandler, Responder};
+pub use self::message::{Request, Response};
+pub use self::pending::{Canceller, PendingResponse};
+pub use self::pending_set::PendingSet;
+use self::reference::Reference;
+pub use self::report::CloseReport;
+use self::report::Summary;
+use self::session::Session;
+pub use self::stats::ConnectionStats;
+use crate::error::{Error, Result};
+use crate::transport::{Connector, Transport};
+
+/// The log target for what happens to a connection.
+const LOG: &str = "packetstream::connection";
+/// The log target for every packet, at trace level.
+const LOG_WIRE: &str = "packetstream::wire";
+
+/// A bidirectional connection for requests and responses: both ends make requests and serve them,
+/// at once and from any number of threads.
+///
+/// Cloning it is cheap, and it holds nothing open: guards and pending responses do. Between
+/// [`open`](Self::open) and the end of the last of them it can carry requests.
+///
+/// # Threads
+///
+/// While it is open it has two threads, a sender and a receiver. Handler threads are started when
+/// there is a handler and work for it, one more thread for the first callback that has to wait. All
+/// are named after the connection and gone once it is closed.
+///
+/// # Examples
+///
+/// ```
+/// use packetstream::{Connection, Request, Transport};
+///
+/// # fn main() -> packetstream::Result<()> {
+/// let (ours, theirs) = Transport::pair();
+/// let server = Connection::builder()
+///     .handler(|incoming| Ok(incoming.payload().to_ascii_uppercase()))
+///     .open(theirs)?;
+/// let client = Connection::builder().open(ours)?;
+///
+/// let response = client.call(Request::new(0).with_payload("hello"))?;
+/// assert_eq!(response.payload(), b"HELLO");
+/// client.close().into_result()?;
+/// server.close().into_result()?;
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "PacketConnection")]
+#[derive(Clone)]
+pub struct Connection {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Arc<Config>,
+    source: Source,
+    life: Mutex<Life>,
+    /// Signalled when an attempt to connect has ended.
+    opened: Condvar,
+}
+
+/// Where transports come from.
+enum Source {
+    /// Given once, when the connection was built.
+    Fixed,
+    OnDemand(Box<dyn Connector>),
+}
+
+/// Which open period there is. The lock order stands in `session.rs`.
+struct Life {
+    /// The present session, or the last one.
+    session: Option<Arc<Session>>,
+    /// Of a connection that has not been opened.
+    transport: Option<Transport>,
+    /// Some thread is connecting, without the lock.
+    is_opening: bool,
+}
+
+impl Connection {
+    /// Starts to set up a connection.
+    pub fn builder() -> ConnectionBuilder {
+        ConnectionBuilder::new()
+    }
+
+    fn new(config: Config, source: Source, transport: Option<Transport>) -> Self {
+        let inner = Inner {
+            config: Arc::new(config),
+            source,
+            life: Mutex::new(Life {
+                session: None,
+                transport,
+                is_opening: false,
+            }),
+            opened: Condvar::new(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    fn from_inner(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    fn config(&self) -> &Arc<Config> {
+        &self.inner.config
+    }
+
+    fn is_on_demand(&self) -> bool {
+        matches!(self.inner.source, Source::OnDemand(_))
+    }
+
+    /// Opens the connection, or adds a reference if it is open.
+    ///
+    /// An on-demand connection connects when it is opened first, which blocks for as long as its
+    /// connector takes; if it is just being closed, until that is done. Others that open it
+    /// meanwhile wait for that attempt.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Closed`] if the connection has been closed and is not on demand, or if it is
+    ///   being closed and this is one of its own threads.
+    /// - [`Error::Connect`] if the connector fails. The next attempt connects anew.
+    /// - [`Error::Spawn`] if the threads cannot be started.
+    pub fn open(&self) -> Result<OpenGuard> {
+        let reference = self.refer()?;
+        Ok(OpenGuard::new(self.clone(), reference))
+    }
+
+    /// Counts a reference, opening the connection if it is closed.
+    fn refer(&self) -> Result<Reference> {
+        let mut life = self.inner.life.lock();
+        loop {
+            if life.is_opening {
+                self.inner.opened.wait(&mut life);
+                continue;
+            }
+            if let Some(session) = life.session.clone() {
+                if let Some(reference) = session.try_refer() {
+                    return Ok(reference);
+                }
+                if !self.is_on_demand() || place::belongs_to(&session) {
+                    return Err(Error::Closed);
+                }
+                drop(life);
+                session.wait_closed_quietly();
+                life = self.inner.life.lock();
+                let is_same = life
+                    .session
+                    .as_ref()
+                    .is_some_and(|current| Arc::ptr_eq(current, &session));
+                if !is_same {
+                    continue;
+                }
+            }
+            life.is_opening = true;
+            let transport = life.transport.take();
+            drop(life);
+            let opening = Opening { inner: &self.inner };
+            return self.start(transport, opening);
+        }
+    }
+
+    fn start(&self, transport: Option<Transport>, opening: Opening<'_>) -> Result<Reference> {
+        let transport = match (&self.inner.source, transport) {
+            (Source::OnDemand(connector), _) => connector
+                .connect()
+                .map_err(|error| Error::Connect(Arc::new(error)))?,
+            (Source::Fixed, Some(transport)) => transport,
+            (Source::Fixed, None) => return Err(Error::Closed),
+        };
+        match Session::start(self, transport) {
+            Ok(reference) => {
+                log::debug!(target: LOG, "{}: open", self.name());
+                self.inner.life.lock().session = Some(Arc::clone(reference.session()));
+                drop(opening);
+                Ok(reference)
+            }
+            Err((error, transport)) => {
+                if !self.is_on_demand() {
+                    self.inner.life.lock().transport = transport;
+                }
+                drop(opening);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the present session, or the last one.
+    fn session(&self) -> Option<Arc<Session>> {
+        self.inner.life.lock().session.clone()
+    }
+
+    /// Queues a request and returns the future of its answer.
+    ///
+    /// Blocks while the limits of unanswered requests or of the send queue are reached, but never
+    /// on a handler's thread. The request is sent within the flush grace, and at once when somebody
+    /// begins to wait for the answer.
+    ///
+    /// On a closed on-demand connection it opens that for the life of the pending response.
+    ///
+    /// # Errors
+    ///
+    /// In every case the request was not sent.
+    ///
+    /// - [`Error::Closed`] if the connection is not open.
+    /// - [`Error::RequestsFinished`] after [`finish_requests`](Self::finish_requests), or while it
+    ///   is being closed.
+    /// - [`Error::TooLong`] if the packet is longer than the limit.
+    /// - [`Error::Unanswered`] if the connection has ended; its source says why.
+    /// - [`Error::WouldDeadlock`] if it would have to block on a thread that has to make room.
+    /// - [`Error::Connect`], [`Error::Spawn`] like [`open`](Self::open).
+    pub fn submit(&self, request: Request) -> Result<PendingResponse> {
+        self.submit_with(request, true, true)
+    }
+
+    /// Queues a request like [`submit`](Self::submit), but does not block at the limits.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`submit`](Self::submit), and:
+    ///
+    /// - [`Error::Full`] if it would have to block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use packetstream::{Connection, Error, Request, Transport};
+    ///
+    /// # fn main() -> packetstream::Result<()> {
+    /// let (ours, _silent) = Transport::pair();
+    /// let client = Connection::builder()
+    ///     .max_outstanding_requests(1)
+    ///     .linger(Some(Duration::ZERO))
+    ///     .open(ours)?;
+    /// let _first = client.submit(Request::new(0))?;
+    /// assert!(matches!(client.try_submit(Request::new(0)), Err(Error::Full)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_submit(&self, request: Request) -> Result<PendingResponse> {
+        self.submit_with(request, false, true)
+    }
+
+    /// Makes a request and blocks until its answer is here.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`submit`](Self::submit) and of [`PendingResponse::wait`].
+    #[doc(alias = "__call__")]
+    pub fn call(&self, request: Request) -> Result<Response> {
+        // The wait that follows sends it.
+        self.submit_with(request, true, false)?.wait()
+    }
+
+    fn submit_with(
+        &self,
+        request: Request,
+        may_wait: bool,
+        rings: bool,
+    ) -> Result<PendingResponse> {
+        if let Some(session) = self.session() {
+            if !session.is_closing() {
+                return session.submit(request, may_wait, rings);
+            }
+            if place::belongs_to(&session) {
+                return Err(Error::RequestsFinished);
+            }
+        }
+        if !self.is_on_demand() {
+            return Err(Error::Closed);
+        }
+        let reference = self.refer()?;
+        reference.session().submit(request, may_wait, rings)
+    }
+
+    /// Says to the peer that no more requests follow; returns at once.
+    ///
+    /// Answers still come in and the peer's requests are still served. Doing it again changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Closed`] if the connection is not open.
+    /// - What ended the connection, if it has ended out of order.
+    #[doc(alias = "send_erq")]
+    #[doc(alias = "end_requests")]
+    pub fn finish_requests(&self) -> Result<()> {
+        self.open_session()?.finish_requests()
+    }
+
+    /// Ends our direction of the stream; returns at once.
+    ///
+    /// No more requests may be made. What was accepted from the peer is still answered, then the
+    /// goodbye goes out; later requests of the peer are answered not ok. Answers to our own
+    /// requests still come in, if the peer goes on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`finish_requests`](Self::finish_requests).
+    #[doc(alias = "send_eof")]
+    pub fn end_stream(&self) -> Result<()> {
+        self.open_session()?.end_stream()
+    }
+
+    fn open_session(&self) -> Result<Arc<Session>> {
+        self.session()
+            .filter(|session| !session.is_closing())
+            .ok_or(Error::Closed)
+    }
+
+    /// Blocks until the peer has ended its stream, however it did.
+    ///
+    /// What it has asked may still be in the hands of handlers then. Returns at once if the
+    /// connection was never open.
+    ///
+    /// # Errors
+    ///
+    /// - What ended the stream, if it did not end between two packets.
+    /// - [`Error::WouldDeadlock`] on a thread that has to end it.
+    #[doc(alias = "join_recv")]
+    pub fn wait_end_of_stream(&self) -> Result<()> {
+        match self.session() {
+            Some(session) => session.wait_end_of_stream(),
+            None => Ok(()),
+        }
+    }
+
+    /// Blocks until the connection has ended: both directions, and all its threads.
+    ///
+    /// It closes nothing by itself. After the peer's goodbye a connection ends without our doing.
+    /// On one of its own threads it returns at once, with
+    /// [`in_progress`](CloseReport::in_progress).
+    #[doc(alias = "join")]
+    pub fn wait_closed(&self) -> CloseReport {
+        match self.session() {
+            Some(session) => session.wait_closed(),
+            None => CloseReport::finished(Summary::default(), None),
+        }
+    }
+
+    /// Closes the connection whatever references there are; blocks until it has ended, at most for
+    /// the given time (`None`: without limit).
+    ///
+    /// What holds it open finds it closed. If a close is running, it is given no longer than that.
+    /// On a thread of any connection it goes on in the background.
+    pub fn shutdown(&self, linger: Option<Duration>) -> CloseReport {
+        match self.session() {
+            Some(session) => session.close(linger),
+            None => CloseReport::finished(Summary::default(), None),
+        }
+    }
+
+    /// Ends the connection at once and without a goodbye, whatever references there are.
+    ///
+    /// Every pending request fails with [`Error::Aborted`] as its cause, and the transport is shut.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use packetstream::{Connection, Error, Request, Transport};
+    ///
+    /// # fn main() -> packetstream::Result<()> {
+    /// let (ours, _silent) = Transport::pair();
+    /// let client = Connection::builder().open(ours)?;
+    /// let pending = client.submit(Request::new(0))?;
+    /// let report = client.abort();
+    /// assert!(matches!(report.cause(), Some(Error::Aborted)));
+    /// assert!(matches!(pending.wait().unwrap_err().cause(), Error::Aborted));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abort(&self) -> CloseReport {
+        match self.session() {
+            Some(session) => {
+                session.set_aborted();
+                session.close(Some(Duration::ZERO))
+            }
+            None => CloseReport::finished(Summary::default(), None),
+        }
+    }
+
+    /// Returns the counters of the present open period, or of the last one.
+    pub fn stats(&self) -> ConnectionStats {
+        self.session()
+            .map(|session| session.stats())
+            .unwrap_or_default()
+    }
+
+    /// Returns the name.
+    pub fn name(&self) -> &str {
+        &self.inner.config.name
+    }
+
+    /// Returns `true` if the connection was opened and is not being closed.
+    ///
+    /// The peer may have ended it all the same; only a request shows that.
+    pub fn is_open(&self) -> bool {
+        self.open_session().is_ok()
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("name", &self.name())
+            .field("is_open", &self.is_open())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An attempt to connect. When it ends, by a panic of the connector too, others may try.
+struct Opening<'a> {
+    inner: &'a Inner,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.inner.life.lock().is_opening = false;
+        self.inner.opened.notify_all();
+    }
+}
+
+/// Says in words what a panic said.
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
+/// The chain of causes of an error, for a log line.
+fn source_text(error: &Error) -> String {
+    let mut text = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{}{cause}", if text.is_empty() { "" } else { ": " });
+        source = cause.source();
+    }
+    text
+}

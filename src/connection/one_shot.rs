@@ -1,0 +1,166 @@
+//! The one-shot behind a pending response: settled once, told to one waiter of any kind.
+
+use std::fmt;
+use std::task::Waker;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::message::Response;
+use crate::error::Result;
+
+/// What a request was answered with, or why it was not.
+pub(super) type Answer = Result<Response>;
+
+/// What is called with the answer, on whatever thread suits it.
+pub(super) type Callback = Box<dyn FnOnce(Answer) + Send>;
+
+/// Who is told besides a thread that waits on the condition variable.
+enum Listener {
+    None,
+    Waker(Waker),
+    Callback(Callback),
+    /// Told that there is an answer, which stays here.
+    Notice(Box<dyn FnOnce() + Send>),
+}
+
+enum Content {
+    Waiting(Listener),
+    Settled(Answer),
+    Taken,
+}
+
+/// A place for one answer.
+pub(super) struct OneShot {
+    content: Mutex<Content>,
+    settled: Condvar,
+}
+
+/// What the settling thread has left to do.
+pub(super) enum Told {
+    /// Nobody else is concerned.
+    Done,
+    /// The callback is to be called with the answer.
+    Call(Callback, Answer),
+}
+
+impl OneShot {
+    pub(super) fn new() -> Self {
+        Self {
+            content: Mutex::new(Content::Waiting(Listener::None)),
+            settled: Condvar::new(),
+        }
+    }
+
+    /// Delivers the answer, unless there is one already, and tells who waits for it.
+    pub(super) fn settle(&self, answer: Answer) -> Told {
+        let mut content = self.content.lock();
+        let listener = match &mut *content {
+            Content::Waiting(listener) => std::mem::replace(listener, Listener::None),
+            // A second answer is dropped outside the lock, at the end of this function.
+            _ => return Told::Done,
+        };
+        if let Listener::Callback(callback) = listener {
+            *content = Content::Taken;
+            return Told::Call(callback, answer);
+        }
+        *content = Content::Settled(answer);
+        drop(content);
+        self.settled.notify_all();
+        match listener {
+            Listener::Waker(waker) => waker.wake(),
+            Listener::Notice(notice) => notice(),
+            Listener::None | Listener::Callback(_) => {}
+        }
+        Told::Done
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        !matches!(&*self.content.lock(), Content::Waiting(_))
+    }
+
+    /// Blocks until there is an answer, or until the deadline; `false` if it came first.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut content = self.content.lock();
+        while matches!(&*content, Content::Waiting(_)) {
+            match deadline {
+                None => self.settled.wait(&mut content),
+                Some(deadline) => {
+                    if self.settled.wait_until(&mut content, deadline).timed_out() {
+                        return !matches!(&*content, Content::Waiting(_));
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes the answer out, if there is one.
+    pub(super) fn take(&self) -> Option<Answer> {
+        let mut content = self.content.lock();
+        match std::mem::replace(&mut *content, Content::Taken) {
+            Content::Settled(answer) => Some(answer),
+            waiting @ Content::Waiting(_) => {
+                *content = waiting;
+                None
+            }
+            Content::Taken => None,
+        }
+    }
+
+    /// Takes the answer out, or has the waker woken when there is one.
+    pub(super) fn poll(&self, waker: &Waker) -> Option<Answer> {
+        // Cloning and dropping a waker is the caller's code: not under the lock.
+        let mut spare = Some(waker.clone());
+        let mut content = self.content.lock();
+        let replaced = match &mut *content {
+            Content::Waiting(listener) => {
+                let waker = spare.take().map_or(Listener::None, Listener::Waker);
+                Some(std::mem::replace(listener, waker))
+            }
+            _ => None,
+        };
+        drop(content);
+        drop(spare);
+        match replaced {
+            Some(_) => None,
+            None => self.take(),
+        }
+    }
+
+    /// Has the callback called with the answer; gives both back if it is here already.
+    pub(super) fn call_back(&self, callback: Callback) -> Told {
+        let mut content = self.content.lock();
+        match std::mem::replace(&mut *content, Content::Taken) {
+            Content::Settled(answer) => Told::Call(callback, answer),
+            Content::Waiting(replaced) => {
+                *content = Content::Waiting(Listener::Callback(callback));
+                drop(content);
+                drop(replaced);
+                Told::Done
+            }
+            Content::Taken => Told::Done,
+        }
+    }
+
+    /// Has `notice` called when there is an answer; at once if there is one.
+    pub(super) fn notify(&self, notice: Box<dyn FnOnce() + Send>) {
+        let mut content = self.content.lock();
+        if let Content::Waiting(listener) = &mut *content {
+            let replaced = std::mem::replace(listener, Listener::Notice(notice));
+            drop(content);
+            drop(replaced);
+        } else {
+            drop(content);
+            notice();
+        }
+    }
+}
+
+impl fmt::Debug for OneShot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OneShot")
+            .field("is_settled", &self.is_settled())
+            .finish_non_exhaustive()
+    }
+}

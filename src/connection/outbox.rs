@@ -1,0 +1,309 @@
+//! The send queue, and the right to write what is in it.
+//!
+//! Whoever holds the role drains the queue into the buffer and flushes when that is due: the
+//! sender thread, or a thread that is about to wait for the very answer and finds the role free,
+//! which saves it the way through another thread. There is one queue, one order, one place that
+//! writes and one that fails.
+
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
+
+use super::session::Session;
+use super::state::Queued;
+use crate::error::Error;
+use crate::transport::BoxedWriter;
+use crate::wire::{PacketKind, PacketWriter};
+
+/// How many packets are taken out of the queue at once.
+const BATCH: usize = 128;
+
+/// How much may wait for company within the flush grace before it is sent all the same: about
+/// what one write takes.
+const WAITING_PACKETS: usize = 64;
+const WAITING_OCTETS: usize = 16 * 1024;
+
+// What the sender is doing.
+const AWAKE: u8 = 0;
+/// Parked until something is queued.
+const IDLE: u8 = 1;
+/// Parked until the grace of what is in the buffer is over.
+const GRACE: u8 = 2;
+
+pub(super) struct Outbox {
+    queue: Sender<Queued>,
+    queued: Receiver<Queued>,
+    pub(super) role: Mutex<WriteSide>,
+    /// The number of the last packet that somebody waits for.
+    wanted: AtomicU64,
+    /// The number of the last packet that has been flushed, or left out.
+    flushed: AtomicU64,
+    mode: AtomicU8,
+    sender: OnceLock<Thread>,
+    grace: Duration,
+    /// Whether a stuck write can be freed, so that others than the sender may write.
+    may_share_role: bool,
+    is_abandoned: AtomicBool,
+    pub(super) writes: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) octets: AtomicU64,
+}
+
+/// How far writing has come.
+#[derive(Clone, Debug)]
+pub(super) enum Fate {
+    Working,
+    /// `END_OF_STREAM` has been flushed.
+    Ended,
+    Failed(Error),
+    /// Given up by a forced end.
+    Abandoned,
+}
+
+/// What the holder of the role has to itself.
+pub(super) struct WriteSide {
+    pub(super) writer: Option<PacketWriter<BoxedWriter>>,
+    batch: Vec<Queued>,
+    last_taken: u64,
+    /// The number of the last packet that was given to the writer.
+    pub(super) last_handed_over: u64,
+    is_unflushed: bool,
+    /// Since when something has been waiting in the buffer.
+    pub(super) waiting_since: Option<Instant>,
+    /// Answers in the buffer, or in the batch that a write error cut short.
+    pub(super) answers: u64,
+    pub(super) fate: Fate,
+}
+
+impl Outbox {
+    pub(super) fn new(grace: Duration, may_share_role: bool) -> Self {
+        let (queue, queued) = crossbeam_channel::unbounded();
+        Self {
+            queue,
+            queued,
+            role: Mutex::new(WriteSide {
+                writer: None,
+                batch: Vec::new(),
+                last_taken: 0,
+                last_handed_over: 0,
+                is_unflushed: false,
+                waiting_since: None,
+                answers: 0,
+                fate: Fate::Working,
+            }),
+            wanted: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+            mode: AtomicU8::new(AWAKE),
+            sender: OnceLock::new(),
+            grace,
+            may_share_role,
+            is_abandoned: AtomicBool::new(false),
+            writes: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            octets: AtomicU64::new(0),
+        }
+    }
+
+    /// Queues a packet; under the session's lock, which makes the order of the numbers that of
+    /// the queue.
+    pub(super) fn push(&self, queued: Queued) {
+        // Cannot fail: the other end of the queue lives as long as this one.
+        let _ = self.queue.send(queued);
+    }
+
+    pub(super) fn pop(&self) -> Option<Queued> {
+        self.queued.try_recv().ok()
+    }
+
+    /// Lets the sender know of a packet that nobody waits for.
+    pub(super) fn notify(&self, octets: usize) {
+        // Pairs with the fence in `rest`: either we see that it rests, or it sees the packet.
+        fence(Ordering::SeqCst);
+        let wakes = match self.mode.load(Ordering::SeqCst) {
+            IDLE => true,
+            GRACE => octets >= WAITING_OCTETS || self.queued.len() >= WAITING_PACKETS,
+            _ => false,
+        };
+        if wakes {
+            self.ring();
+        }
+    }
+
+    /// Makes the sender look again, whatever it is doing.
+    pub(super) fn ring(&self) {
+        // One wake-up is enough until it rests again.
+        if self.mode.swap(AWAKE, Ordering::SeqCst) != AWAKE
+            && let Some(sender) = self.sender.get()
+        {
+            sender.unpark();
+        }
+    }
+
+    /// Sends everything up to that number at once: on this thread if `may_write` and nobody else
+    /// is writing, otherwise on the sender.
+    pub(super) fn flush(&self, session: &Session, number: u64, may_write: bool) {
+        if self.flushed.load(Ordering::Acquire) >= number {
+            return;
+        }
+        self.wanted.fetch_max(number, Ordering::SeqCst);
+        if may_write
+            && self.may_share_role
+            && let Some(mut role) = self.role.try_lock()
+        {
+            // Nothing may stay in the buffer: the sender does not know of it.
+            role.pump(session, true);
+            let is_working = matches!(role.fate, Fate::Working);
+            drop(role);
+            if !is_working {
+                self.ring();
+            }
+            return;
+        }
+        fence(Ordering::SeqCst);
+        self.ring();
+    }
+
+    /// Wants everything that is queued, because somebody waits for room.
+    pub(super) fn want_all(&self) {
+        self.wanted.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// Parks the sender until something is to be done, or until the deadline.
+    pub(super) fn rest(&self, deadline: Option<Instant>) {
+        let mode = if deadline.is_some() { GRACE } else { IDLE };
+        self.mode.store(mode, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let is_wanted = match deadline {
+            None => !self.queued.is_empty(),
+            Some(_) => {
+                self.wanted.load(Ordering::SeqCst) > self.flushed.load(Ordering::SeqCst)
+                    || self.queued.len() >= WAITING_PACKETS
+            }
+        };
+        if !is_wanted && !self.is_abandoned.load(Ordering::SeqCst) {
+            match deadline {
+                None => thread::park(),
+                Some(deadline) => {
+                    thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
+                }
+            }
+        }
+        self.mode.store(AWAKE, Ordering::SeqCst);
+    }
+
+    pub(super) fn enter_sender(&self) {
+        let _ = self.sender.set(thread::current());
+    }
+
+    /// Has the sender end without saying goodbye.
+    pub(super) fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    pub(super) fn grace_end(&self, since: Instant) -> Option<Instant> {
+        // A grace beyond all time is one that is only ever cut short; look in a year.
+        since
+            .checked_add(self.grace)
+            .or_else(|| since.checked_add(Duration::from_secs(31_536_000)))
+    }
+}
+
+impl WriteSide {
+    /// Writes what is queued, and flushes if that is due. What comes of it is in `fate`.
+    pub(super) fn pump(&mut self, session: &Session, flushes: bool) {
+        let outbox = &session.outbox;
+        if !matches!(self.fate, Fate::Working) {
+            return;
+        }
+        if outbox.is_abandoned.load(Ordering::SeqCst) {
+            self.fate = Fate::Abandoned;
+            return;
+        }
+        // The user's `Write` may panic. The role is released all the same, and the connection
+        // fails like after any other write error.
+        let written = panic::catch_unwind(AssertUnwindSafe(|| self.write(session, flushes)));
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fate = Fate::Failed(Error::Write(Arc::new(error))),
+            Err(payload) => {
+                let text = super::panic_text(&*payload);
+                self.fate = Fate::Failed(Error::Panicked(text.into()));
+            }
+        }
+        if let Some(writer) = &self.writer {
+            outbox.writes.store(writer.writes(), Ordering::Relaxed);
+            outbox.octets.store(writer.written(), Ordering::Relaxed);
+        }
+    }
+
+    fn write(&mut self, session: &Session, flushes: bool) -> io::Result<()> {
+        let outbox = &session.outbox;
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let mut has_ended = false;
+        while !has_ended {
+            while self.batch.len() < BATCH
+                && let Some(queued) = outbox.pop()
+            {
+                self.batch.push(queued);
+            }
+            let Some(last) = self.batch.last() else {
+                break;
+            };
+            self.last_taken = last.number;
+            session.take(&mut self.batch);
+            let answers = self
+                .batch
+                .iter()
+                .filter(|queued| queued.packet.is_response());
+            self.answers += answers.count() as u64;
+            for queued in self.batch.drain(..) {
+                log::trace!(target: super::LOG_WIRE, "{}: sends {}", session.config.name, queued.packet);
+                self.last_handed_over = queued.number;
+                self.is_unflushed = true;
+                writer.write_packet(&queued.packet)?;
+                has_ended |= queued.packet.kind() == PacketKind::EndOfStream;
+            }
+        }
+        if self.is_unflushed {
+            let is_due = flushes
+                || has_ended
+                || outbox.grace.is_zero()
+                || outbox.wanted.load(Ordering::SeqCst) > outbox.flushed.load(Ordering::SeqCst)
+                || self.waiting_since.is_some_and(|since| {
+                    outbox
+                        .grace_end(since)
+                        .is_some_and(|end| Instant::now() >= end)
+                });
+            if !is_due {
+                self.waiting_since.get_or_insert_with(Instant::now);
+                return Ok(());
+            }
+            writer.flush()?;
+            outbox.flushes.fetch_add(1, Ordering::Relaxed);
+        }
+        self.is_unflushed = false;
+        self.waiting_since = None;
+        self.answers = 0;
+        outbox.flushed.store(self.last_taken, Ordering::SeqCst);
+        // Whoever wanted everything wanted what had been queued by then.
+        let _ = outbox.wanted.compare_exchange(
+            u64::MAX,
+            self.last_taken,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        if has_ended {
+            self.fate = Fate::Ended;
+        }
+        Ok(())
+    }
+}

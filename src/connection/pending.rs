@@ -1,0 +1,428 @@
+//! The result of a request that has been submitted: the future of its answer.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::message::Response;
+use super::one_shot::{Answer, OneShot};
+use super::place;
+use super::reference::Reference;
+use super::session::Session;
+use super::state::Key;
+use crate::error::{BoxError, Error, Outcome, Result};
+use crate::wire::{ChannelId, Tag};
+
+/// The answer to a request that has been submitted, now or later.
+///
+/// It has one owner, like a [`JoinHandle`](std::thread::JoinHandle), and there are many ways to
+/// use it up:
+///
+/// | to | use |
+/// |---|---|
+/// | block until the answer is here | [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout), [`wait_deadline`](Self::wait_deadline) |
+/// | be called with it | [`on_complete`](Self::on_complete) |
+/// | `await` it, with any executor | it is a [`Future`] |
+/// | collect many in the order in which they complete | [`PendingSet`](crate::PendingSet) |
+/// | give up | [`cancel`](Self::cancel), or [`canceller`](Self::canceller) from elsewhere |
+/// | forget the answer | drop it |
+///
+/// Whatever ends the connection settles it: no waiter outlives its connection.
+///
+/// A request that was submitted is sent within the connection's flush grace, and at once when
+/// somebody begins to wait for its answer.
+///
+/// # Drop
+///
+/// Dropping it forgets the answer, not the request, which is still sent, served and counted
+/// against the limits. It also holds the connection open until it is used up or dropped. If it was
+/// the last to do so, the connection is closed in the background.
+///
+/// # Examples
+///
+/// ```
+/// use packetstream::{Connection, Request, Transport};
+///
+/// # fn main() -> packetstream::Result<()> {
+/// let (ours, theirs) = Transport::pair();
+/// let _server = Connection::builder()
+///     .handler(|incoming| Ok(incoming.into_payload()))
+///     .open(theirs)?;
+/// let client = Connection::builder().open(ours)?;
+///
+/// let first = client.submit(Request::new(0).with_payload("first"))?;
+/// let second = client.submit(Request::new(0).with_payload("second"))?;
+/// assert_eq!(second.wait()?.payload(), b"second");
+/// assert_eq!(first.wait()?.payload(), b"first");
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "Result")]
+#[must_use = "dropping it forgets the answer, and whether there was one"]
+pub struct PendingResponse<T = Response> {
+    shared: Arc<OneShot>,
+    key: Key,
+    number: u64,
+    label: Option<Box<str>>,
+    decode: Option<Decode<T>>,
+    /// Gone once the answer has been taken.
+    reference: Option<Reference>,
+}
+
+type Decode<T> = Box<dyn FnOnce(Response) -> Result<T> + Send>;
+
+impl PendingResponse {
+    pub(super) fn new(
+        reference: Reference,
+        shared: Arc<OneShot>,
+        key: Key,
+        number: u64,
+        label: Option<Box<str>>,
+    ) -> Self {
+        Self {
+            shared,
+            key,
+            number,
+            label,
+            // Without a size, so boxing it does not allocate.
+            decode: Some(Box::new(Ok)),
+            reference: Some(reference),
+        }
+    }
+}
+
+impl<T> PendingResponse<T> {
+    /// Blocks until the answer is here, or the connection has ended.
+    ///
+    /// On the thread of a handler, of this or another connection, the handler's slot serves other
+    /// requests meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Rejected`] if the peer answered "not ok".
+    /// - [`Error::Unanswered`] if the connection ended first.
+    /// - [`Error::Cancelled`] if a [`Canceller`] was used.
+    /// - [`Error::Payload`] if a decode function of [`and_then`](Self::and_then) failed.
+    /// - [`Error::WouldDeadlock`] on a thread that the answer would have to come through.
+    #[doc(alias = "join")]
+    pub fn wait(mut self) -> Result<T> {
+        match self.wait_until(None) {
+            Some(result) => result,
+            // Unreachable: without a deadline there is an answer.
+            None => Err(Error::WouldDeadlock),
+        }
+    }
+
+    /// Blocks until the answer is here, at most for the given time; gives itself back if that
+    /// passes first, to be waited for again.
+    ///
+    /// The request goes on meanwhile. To give it up, [`cancel`](Self::cancel) what comes back.
+    ///
+    /// # Errors
+    ///
+    /// The outer error is this pending response itself, if the time has passed. The inner errors
+    /// are those of [`wait`](Self::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use packetstream::{Connection, Request, Transport};
+    ///
+    /// # fn main() -> packetstream::Result<()> {
+    /// let (ours, _silent) = Transport::pair();
+    /// let client = Connection::builder().linger(Some(Duration::ZERO)).open(ours)?;
+    ///
+    /// let pending = client.submit(Request::new(0))?;
+    /// let pending = pending.wait_timeout(Duration::from_millis(5)).unwrap_err();
+    /// pending.cancel();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Result<T>, Self> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.wait_deadline(deadline),
+            None => Ok(self.wait()),
+        }
+    }
+
+    /// Blocks until the answer is here, at most until the deadline; otherwise like
+    /// [`wait_timeout`](Self::wait_timeout).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_deadline(mut self, deadline: Instant) -> Result<Result<T>, Self> {
+        self.wait_until(Some(deadline)).ok_or(self)
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T>> {
+        if !self.shared.is_settled() {
+            if let Some(session) = self.session() {
+                if place::is_receiver_or_sender(session) {
+                    return Some(Err(Error::WouldDeadlock));
+                }
+                session.flush_request(self.number, deadline.is_none());
+            }
+            if !place::wait_lending(deadline, |deadline| self.shared.wait(deadline)) {
+                return None;
+            }
+        }
+        let answer = self.shared.take().unwrap_or(Err(Error::Closed));
+        Some(self.decode(answer))
+    }
+
+    /// Decodes on the thread that asked for it, and lets go of the connection afterwards.
+    fn decode(&mut self, answer: Answer) -> Result<T> {
+        let _released_last = self.reference.take();
+        match (answer, self.decode.take()) {
+            (Ok(response), Some(decode)) => decode(response),
+            (Err(error), _) => Err(error),
+            (Ok(_), None) => Err(Error::Closed),
+        }
+    }
+
+    /// Returns `true` if waiting would not block.
+    #[doc(alias = "ready")]
+    pub fn is_finished(&self) -> bool {
+        self.shared.is_settled()
+    }
+
+    /// Gives the request up; returns whether it may still be run.
+    ///
+    /// A request that has not been sent is never sent. The protocol has no way to tell the peer
+    /// about the others: they are run, count against the limits until their answer comes, and
+    /// that is dropped. [`Outcome::Unknown`] is also returned if the answer is here already.
+    pub fn cancel(self) -> Outcome {
+        let outcome = match self.session() {
+            Some(session) => session.cancel(self.key),
+            None => None,
+        };
+        outcome.unwrap_or(Outcome::Unknown)
+    }
+
+    /// Creates a handle that cancels the request while somebody waits for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use packetstream::{Connection, Request, Transport};
+    /// # use std::time::Duration;
+    ///
+    /// # fn main() -> packetstream::Result<()> {
+    /// let (ours, _silent) = Transport::pair();
+    /// let client = Connection::builder().linger(Some(Duration::ZERO)).open(ours)?;
+    ///
+    /// let pending = client.submit(Request::new(0))?;
+    /// let canceller = pending.canceller();
+    /// assert!(canceller.cancel());
+    /// assert!(pending.wait().unwrap_err().is_cancelled());
+    /// assert!(!canceller.cancel(), "it was settled already");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn canceller(&self) -> Canceller {
+        Canceller {
+            session: self.session().map(Arc::downgrade).unwrap_or_default(),
+            key: self.key,
+        }
+    }
+
+    /// Adds a step that turns the answer into something else, such as a decoded payload.
+    ///
+    /// It runs on the thread that waits for the answer, and only for a good one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use packetstream::{Connection, Error, Request, Transport};
+    ///
+    /// # fn main() -> packetstream::Result<()> {
+    /// let (ours, theirs) = Transport::pair();
+    /// let _server = Connection::builder().handler(|_| Ok("42")).open(theirs)?;
+    /// let client = Connection::builder().open(ours)?;
+    ///
+    /// let text = client
+    ///     .submit(Request::new(0))?
+    ///     .and_then(|response| String::from_utf8(response.into_payload()));
+    /// let number = text.and_then(|text| text.parse::<u32>());
+    /// assert_eq!(number.wait()?, 42);
+    ///
+    /// let refused = client.submit(Request::new(0))?.and_then(|_| Err::<(), _>("not today"));
+    /// assert!(matches!(refused.wait(), Err(Error::Payload(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "decode_response")]
+    #[doc(alias = "post_notify")]
+    pub fn and_then<U, E>(
+        mut self,
+        decode: impl FnOnce(T) -> Result<U, E> + Send + 'static,
+    ) -> PendingResponse<U>
+    where
+        T: 'static,
+        E: Into<BoxError>,
+    {
+        let first = self.decode.take();
+        let both = move |response| {
+            let value = match first {
+                Some(first) => first(response)?,
+                None => return Err(Error::Closed),
+            };
+            decode(value).map_err(|error| Error::Payload(Arc::from(error.into())))
+        };
+        PendingResponse {
+            shared: self.shared,
+            key: self.key,
+            number: self.number,
+            label: self.label,
+            decode: Some(Box::new(both)),
+            reference: self.reference,
+        }
+    }
+
+    /// Has the function called with the answer, or with the error that stands for it.
+    ///
+    /// Returns at once. The function runs on the connection's `callbacks` thread, one at a time
+    /// and in the order of the answers, or immediately on the calling thread if the answer is
+    /// here already. A panic in it is contained and logged.
+    ///
+    /// If the thread cannot be started, the request is cancelled and the function is called at
+    /// once with [`Error::Spawn`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use packetstream::{Connection, Request, Transport};
+    ///
+    /// # fn main() -> packetstream::Result<()> {
+    /// let (ours, theirs) = Transport::pair();
+    /// let _server = Connection::builder().handler(|_| Ok("done")).open(theirs)?;
+    /// let client = Connection::builder().open(ours)?;
+    ///
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// client.submit(Request::new(0))?.on_complete(move |result| {
+    ///     let _ = sender.send(result.map(|response| response.into_payload()));
+    /// });
+    /// assert_eq!(receiver.recv().expect("it is called")?, b"done");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "notify")]
+    pub fn on_complete(mut self, callback: impl FnOnce(Result<T>) + Send + 'static)
+    where
+        T: 'static,
+    {
+        let Some(session) = self.session().map(Arc::clone) else {
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        let (key, number) = (self.key, self.number);
+        let callback = Box::new(move |answer: Answer| {
+            let released_last = self.reference.take();
+            callback(self.decode(answer));
+            drop(released_last);
+        });
+        session.call_back(&shared, key, number, callback);
+    }
+
+    /// Returns the tag of the request, as it is on the wire.
+    pub fn tag(&self) -> Tag {
+        self.key.1
+    }
+
+    /// Returns the channel of the request.
+    pub fn channel(&self) -> ChannelId {
+        self.key.0
+    }
+
+    /// Returns the label of the request, if it has one.
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    fn session(&self) -> Option<&Arc<Session>> {
+        self.reference.as_ref().map(Reference::session)
+    }
+
+    /// For a set: has `notice` called when waiting would not block.
+    pub(super) fn notify(&self, notice: impl FnOnce() + Send + 'static) {
+        self.shared.notify(Box::new(notice));
+    }
+
+    /// For a set: says that somebody begins to wait.
+    pub(super) fn flush(&self) -> Result<()> {
+        match self.session() {
+            Some(session) if !self.is_finished() => {
+                if place::is_receiver_or_sender(session) {
+                    return Err(Error::WouldDeadlock);
+                }
+                session.flush_request(self.number, false);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<T> Future for PendingResponse<T> {
+    type Output = Result<T>;
+
+    /// Polled again after it was ready, it is ready with [`Error::Closed`].
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.reference.is_none() {
+            return Poll::Ready(Err(Error::Closed));
+        }
+        if let Some(answer) = self.shared.poll(context.waker()) {
+            Poll::Ready(self.decode(answer))
+        } else {
+            if let Some(session) = self.session() {
+                session.flush_request(self.number, false);
+            }
+            Poll::Pending
+        }
+    }
+}
+
+impl<T> fmt::Debug for PendingResponse<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingResponse")
+            .field("channel", &self.channel().get())
+            .field("tag", &self.tag().get())
+            .field("label", &self.label)
+            .field("is_finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Cancels a request that somebody may be waiting for.
+///
+/// Made by [`PendingResponse::canceller`]. It holds neither the request nor the connection.
+#[derive(Clone)]
+pub struct Canceller {
+    session: std::sync::Weak<Session>,
+    key: Key,
+}
+
+impl Canceller {
+    /// Cancels the request and wakes who waits for it with [`Error::Cancelled`]; returns `false`
+    /// if it was settled before.
+    #[doc(alias = "RequestState.cancel")]
+    pub fn cancel(&self) -> bool {
+        self.session
+            .upgrade()
+            .is_some_and(|session| session.cancel(self.key).is_some())
+    }
+}
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Canceller")
+            .field("channel", &self.key.0.get())
+            .field("tag", &self.key.1.get())
+            .finish_non_exhaustive()
+    }
+}

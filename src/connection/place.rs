@@ -1,0 +1,113 @@
+//! Which thread of which connection is running: what must not wait, and what lends its slot.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::session::Session;
+
+/// How long a handler waits before its slot serves requests that are older than its wait.
+///
+/// Long enough that a queue of requests that each call back does not become a crowd of threads,
+/// short enough that a chain of such waits is broken without anybody noticing.
+const LOAN_OPENS_AFTER: Duration = Duration::from_millis(100);
+
+/// What a thread of a connection does there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Receiver,
+    Sender,
+    Worker,
+    Callbacks,
+    Closer,
+}
+
+thread_local! {
+    static PLACE: RefCell<Option<(Weak<Session>, Role)>> = const { RefCell::new(None) };
+}
+
+/// Marks the current thread as one of the session's, for the rest of its life.
+pub(super) fn enter(session: &Arc<Session>, role: Role) {
+    PLACE.with(|place| *place.borrow_mut() = Some((Arc::downgrade(session), role)));
+}
+
+/// Whether this is a thread of any connection: it must not wait for one to end.
+pub(super) fn is_ours() -> bool {
+    PLACE.with(|place| place.borrow().is_some())
+}
+
+/// Whether this thread runs a handler, of any connection.
+pub(super) fn is_worker() -> bool {
+    PLACE.with(|place| matches!(&*place.borrow(), Some((_, Role::Worker))))
+}
+
+/// Whether this thread is the one that has to end waits for that session's answers.
+pub(super) fn is_receiver_or_sender(session: &Session) -> bool {
+    has_role(session, |role| {
+        matches!(role, Role::Receiver | Role::Sender)
+    })
+}
+
+/// Whether this thread is one that the end of that session waits for.
+pub(super) fn belongs_to(session: &Session) -> bool {
+    has_role(session, |_| true)
+}
+
+fn has_role(session: &Session, fits: impl FnOnce(Role) -> bool) -> bool {
+    PLACE.with(|place| match &*place.borrow() {
+        Some((of, role)) => std::ptr::eq(of.as_ptr(), session) && fits(*role),
+        None => false,
+    })
+}
+
+fn worker_session() -> Option<Arc<Session>> {
+    PLACE.with(|place| match &*place.borrow() {
+        Some((session, Role::Worker)) => session.upgrade(),
+        _ => None,
+    })
+}
+
+/// Waits with `wait`, which is given a deadline and says whether what it waits for has come.
+///
+/// On a handler's thread the handler's slot is lent meanwhile, whatever connection it waits on.
+pub(super) fn wait_lending(
+    deadline: Option<Instant>,
+    mut wait: impl FnMut(Option<Instant>) -> bool,
+) -> bool {
+    let Some(session) = worker_session() else {
+        return wait(deadline);
+    };
+    let loan = Loaned::new(session);
+    let opening = Instant::now().checked_add(LOAN_OPENS_AFTER);
+    let first = match (deadline, opening) {
+        (Some(deadline), Some(opening)) => Some(deadline.min(opening)),
+        (deadline, opening) => deadline.or(opening),
+    };
+    if wait(first) {
+        return true;
+    }
+    if deadline.is_some() && first == deadline {
+        return false;
+    }
+    loan.session.open_loan(loan.loan);
+    wait(deadline)
+}
+
+/// A lent slot, taken back when dropped.
+struct Loaned {
+    session: Arc<Session>,
+    loan: super::pool::Loan,
+}
+
+impl Loaned {
+    fn new(session: Arc<Session>) -> Self {
+        let loan = session.lend_slot();
+        Self { session, loan }
+    }
+}
+
+impl Drop for Loaned {
+    fn drop(&mut self) {
+        self.session.take_slot_back(self.loan);
+    }
+}

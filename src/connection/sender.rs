@@ -1,0 +1,112 @@
+//! The sender thread: writes what is queued, and settles who is left when it cannot.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::outbox::Fate;
+use super::place::{self, Role};
+use super::session::Session;
+use super::state::Queued;
+use crate::error::Error;
+use crate::wire::{PacketKind, PacketWriter};
+
+/// How long answers may still come in after a write error (law L10).
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
+pub(super) fn run(session: &Arc<Session>) {
+    place::enter(session, Role::Sender);
+    let outbox = &session.outbox;
+    outbox.enter_sender();
+    outbox.role.lock().writer = session.streams.lock().writer.take().map(PacketWriter::new);
+    let fate = loop {
+        let mut role = outbox.role.lock();
+        role.pump(session, false);
+        let (fate, since) = (role.fate.clone(), role.waiting_since);
+        drop(role);
+        if !matches!(fate, Fate::Working) {
+            break fate;
+        }
+        outbox.rest(since.and_then(|since| outbox.grace_end(since)));
+    };
+    match fate {
+        Fate::Ended => {
+            let hook = session.end_of_write.lock().take();
+            if let Some(end_of_write) = hook {
+                end_of_write();
+            }
+            session.shared.lock().state.output_over();
+        }
+        Fate::Failed(error) => session.output_failed(error),
+        Fate::Working | Fate::Abandoned => {}
+    }
+    let writer = outbox
+        .role
+        .lock()
+        .writer
+        .take()
+        .map(PacketWriter::into_inner);
+    session.streams.lock().writer = writer;
+    let mut shared = session.shared.lock();
+    shared.sender_lives = false;
+    session.progress.notify_all();
+}
+
+impl Session {
+    /// Takes packets out of the queue for good: what is left in `batch` will be written.
+    pub(super) fn take(&self, batch: &mut Vec<Queued>) {
+        let mut shared = self.shared.lock();
+        shared.state.take(batch);
+        for queued in &*batch {
+            match queued.packet.kind() {
+                PacketKind::Request(_) => shared.stats.requests_sent += 1,
+                PacketKind::Response { ok: true } => shared.stats.responses_sent += 1,
+                PacketKind::Response { ok: false } => shared.stats.rejections_sent += 1,
+                PacketKind::EndOfRequests | PacketKind::EndOfStream => {}
+            }
+        }
+        self.notify_submitters(&shared);
+    }
+
+    /// Fails what can no longer be sent, waits a moment for the answers to what was, and fails
+    /// the rest.
+    fn output_failed(self: &Arc<Self>, error: Error) {
+        let role = self.outbox.role.lock();
+        let (last_handed_over, mut answers) = (role.last_handed_over, role.answers);
+        drop(role);
+        self.is_peer_gone.store(true, Ordering::Relaxed);
+
+        let mut shared = self.shared.lock();
+        while let Some(queued) = self.outbox.pop() {
+            answers += u64::from(queued.packet.is_response());
+        }
+        let failed = shared
+            .state
+            .fail_output(error.clone(), last_handed_over, answers);
+        // Their answers could not be sent.
+        let jobs = shared.pool.take_all();
+        for job in &jobs {
+            shared.state.served(job.key);
+        }
+        self.end_work(&mut shared);
+        self.notify_submitters(&shared);
+        self.progress.notify_all();
+        drop(shared);
+        drop(jobs);
+        log::debug!(target: super::LOG, "{}: {error}: {}", self.config.name, super::source_text(&error));
+        self.fail_all(failed);
+
+        let deadline = Instant::now() + LAST_ANSWERS;
+        let mut shared = self.shared.lock();
+        while shared.state.input_end().is_none() && !shared.is_aborted {
+            if self.progress.wait_until(&mut shared, deadline).timed_out() {
+                break;
+            }
+        }
+        let has_ended = shared.state.input_end().is_some();
+        drop(shared);
+        if !has_ended {
+            self.force(error, true);
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! One open period of a connection: its threads, its tables, and what may wait for what.
+//!
+//! # Threads
+//!
+//! | thread | started | blocks on | ends |
+//! |---|---|---|---|
+//! | sender | at open | `Write`, and parked when there is nothing to write | after flushing `END_OF_STREAM`; 100 ms after a write error; by force |
+//! | receiver | at open | `BufRead` only | at the end of input, an error of the peer, by force |
+//! | worker, any number | for the first request, and when slots are lent | the handler, `work` | when no request can arrive any more |
+//! | callbacks | for the first `on_complete` that has to wait | its queue | once every request is settled |
+//! | closer | for a close that must not block | `progress`, joins | when the session is closed |
+//!
+//! All are owned by the session, which joins them when it is closed; what does not end within
+//! the linger time is let go. A callback, a waker, a handler or a hook runs on them, so user code
+//! on any of them must be able to call everything: it may submit (which then never blocks at the
+//! limits on a worker), wait (a worker lends its slot; the receiver and the sender get an error),
+//! and drop the last reference (the close goes to a closer).
+//!
+//! # Locking rules
+//!
+//! 1. `life` (in `connection/mod.rs`) before `role` before `shared`. `threads`, `streams`, the
+//!    mutex in a one-shot and that of the callbacks are leaves: nothing is locked under them.
+//! 2. `role` is the right to write. Only the sender waits for it, and only it is held across a
+//!    blocking call, which is the write itself. Everybody else may try for it.
+//! 3. Under `shared` there is no I/O, no logging, no user code, and no drop of anything that
+//!    belongs to the user. What follows from a change is collected and done after unlocking.
+//! 4. Packets are numbered and put into the send queue under `shared`, so the order of numbers is
+//!    the order on the wire. The queue itself is never full: what limits callers is counted in
+//!    `shared`.
+
+use std::collections::VecDeque;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::builder::Config;
+use super::callbacks::Callbacks;
+use super::message::Request;
+use super::one_shot::{Callback, OneShot, Told};
+use super::outbox::Outbox;
+use super::pending::PendingResponse;
+use super::pool::{Loan, Pool};
+use super::reference::Reference;
+use super::report::Summary;
+use super::state::{Failed, Key, Queued, State};
+use super::stats::ConnectionStats;
+use super::workers::Job;
+use super::{Connection, place, receiver, sender};
+use crate::error::{Error, Outcome, Result};
+use crate::transport::{
+    BoxedReader, BoxedWriter, DiagnosisHook, EndOfWriteHook, FinishHook, Hooks, ShutdownHook,
+    Transport, TransportParts,
+};
+use crate::wire::Packet;
+
+/// One open period of a connection.
+pub(super) struct Session {
+    pub(super) config: Arc<Config>,
+    pub(super) is_on_demand: bool,
+    pub(super) shared: Mutex<Shared>,
+    /// Signalled when a submitter may find room.
+    room: Condvar,
+    /// Signalled when the pool calls a worker.
+    pub(super) work: Condvar,
+    /// Signalled when a direction or a thread ends, or a close goes on.
+    pub(super) progress: Condvar,
+    pub(super) outbox: Outbox,
+    pub(super) callbacks: Callbacks,
+    pub(super) shutdown: Option<ShutdownHook>,
+    pub(super) diagnosis: Option<DiagnosisHook>,
+    pub(super) end_of_write: Mutex<Option<EndOfWriteHook>>,
+    /// Whether the writer is of no more use after our `END_OF_STREAM`.
+    pub(super) ends_writer: bool,
+    pub(super) finish: Mutex<Option<FinishHook>>,
+    /// Where the streams lie before their threads take them and after those have ended.
+    pub(super) streams: Mutex<Streams>,
+    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Nothing that a handler answers will be sent.
+    pub(super) is_peer_gone: AtomicBool,
+    /// The threads that need it hold it: weak, or an open connection would never be freed.
+    pub(super) connection: Weak<super::Inner>,
+    references: AtomicUsize,
+}
+
+/// What all threads share.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about independent threads"
+)]
+pub(super) struct Shared {
+    pub(super) state: State<Arc<OneShot>>,
+    pub(super) pool: Pool<Job>,
+    /// Whether complete packets lie in the read buffer.
+    pub(super) more_buffered: bool,
+    /// Submitters that wait for room, the first one first.
+    submitters: VecDeque<u64>,
+    next_submitter: u64,
+    pub(super) sender_lives: bool,
+    pub(super) receiver_lives: bool,
+    pub(super) callbacks_live: bool,
+    pub(super) closing: Closing,
+    /// Until when a close may take; `None` is without limit.
+    pub(super) close_by: Option<Instant>,
+    pub(super) is_aborted: bool,
+    pub(super) stats: ConnectionStats,
+    /// What the transport knows of its end.
+    pub(super) diagnosis: Option<Arc<str>>,
+    /// What came of a first packet that is not complete yet.
+    pub(super) first_octets: Vec<u8>,
+    pub(super) summary: Option<Summary>,
+    /// The transport, for the first who asks for the report.
+    pub(super) returned: Option<Transport>,
+}
+
+/// How far the close has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    No,
+    Running,
+    Done,
+}
+
+impl Shared {
+    /// Whether any thread is left that the end of the session waits for.
+    pub(super) fn is_alive(&self) -> bool {
+        self.sender_lives || self.receiver_lives || self.callbacks_live || self.pool.threads() > 0
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Streams {
+    pub(super) reader: Option<BoxedReader>,
+    pub(super) writer: Option<BoxedWriter>,
+}
+
+impl Session {
+    /// Starts a session, with one reference. If a thread cannot be started, the transport comes
+    /// back unused.
+    pub(super) fn start(
+        connection: &Connection,
+        transport: Transport,
+    ) -> Result<Reference, (Error, Option<Transport>)> {
+        let config = Arc::clone(connection.config());
+        let TransportParts {
+            reader,
+            writer,
+            hooks,
+        } = transport.split();
+        let shared = Shared {
+            state: State::new(config.limits, config.handler.is_some()),
+            pool: Pool::new(config.handler_threads, config.max_handler_threads),
+            more_buffered: false,
+            submitters: VecDeque::new(),
+            next_submitter: 0,
+            sender_lives: true,
+            receiver_lives: true,
+            callbacks_live: false,
+            closing: Closing::No,
+            close_by: None,
+            is_aborted: false,
+            stats: ConnectionStats::default(),
+            diagnosis: None,
+            first_octets: Vec::new(),
+            summary: None,
+            returned: None,
+        };
+        let session = Arc::new(Self {
+            is_on_demand: connection.is_on_demand(),
+            shared: Mutex::new(shared),
+            room: Condvar::new(),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            outbox: Outbox::new(config.flush_grace, hooks.shutdown.is_some()),
+            callbacks: Callbacks::default(),
+            shutdown: hooks.shutdown,
+            diagnosis: hooks.diagnosis,
+            ends_writer: hooks.end_of_write.is_some(),
+            end_of_write: Mutex::new(hooks.end_of_write),
+            finish: Mutex::new(hooks.finish),
+            streams: Mutex::new(Streams {
+                reader: Some(reader),
+                writer: Some(writer),
+            }),
+            threads: Mutex::default(),
+            is_peer_gone: AtomicBool::new(false),
+            connection: connection.downgrade(),
+            references: AtomicUsize::new(1),
+            config,
+        });
+        match session.start_threads(connection) {
+            Ok(()) => Ok(Reference::counted(session)),
+            Err(error) => Err((error, session.take_transport())),
+        }
+    }
+
+    fn start_threads(self: &Arc<Self>, connection: &Connection) -> Result<()> {
+        // Both wait for a word before they touch the streams, so that a failure leaves those
+        // unused.
+        let (go, gone) = crossbeam_channel::bounded::<()>(0);
+        let session = Arc::clone(self);
+        let may_go = gone.clone();
+        let sender = self.spawn("sender", move || {
+            if may_go.recv().is_ok() {
+                sender::run(&session);
+            }
+        })?;
+        let session = Arc::clone(self);
+        let connection = connection.clone();
+        let receiver = self.spawn("receiver", move || {
+            if gone.recv().is_ok() {
+                receiver::run(&session, &connection);
+            }
+        });
+        match receiver {
+            Ok(receiver) => self.threads.lock().extend([sender, receiver]),
+            Err(error) => {
+                drop(go);
+                let _ = sender.join();
+                return Err(error);
+            }
+        }
+        // The two receive one each; neither can be gone.
+        let _ = go.send(());
+        let _ = go.send(());
+        Ok(())
+    }
+
+    /// Starts a thread that carries the connection's name.
+    pub(super) fn spawn(
+        &self,
+        role: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<JoinHandle<()>> {
+        std::thread::Builder::new()
+            .name(format!("{}:{role}", self.config.name))
+            .spawn(body)
+            .map_err(|error| Error::Spawn(Arc::new(error)))
+    }
+
+    /// Puts the transport together again, from the streams that its threads have left.
+    pub(super) fn take_transport(&self) -> Option<Transport> {
+        let mut streams = self.streams.lock();
+        let (reader, writer) = (streams.reader.take()?, streams.writer.take()?);
+        drop(streams);
+        let hooks = Hooks {
+            shutdown: self.shutdown.clone(),
+            diagnosis: self.diagnosis.clone(),
+            end_of_write: self.end_of_write.lock().take(),
+            finish: self.finish.lock().take(),
+        };
+        Some(Transport::from_parts(TransportParts {
+            reader,
+            writer,
+            hooks,
+        }))
+    }
+
+    // ---- references --------------------------------------------------------------------
+
+    /// Counts one more reference; the caller holds one, or `shared`.
+    pub(super) fn refer(&self) {
+        self.references.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one reference less; `true` if the caller has to close the session.
+    pub(super) fn release(&self) -> bool {
+        if self.references.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return false;
+        }
+        // Somebody may have opened it again in between, under this lock.
+        let shared = self.shared.lock();
+        self.references.load(Ordering::Acquire) == 0 && shared.closing == Closing::No
+    }
+
+    /// Counts one more reference unless the session is being closed.
+    pub(super) fn try_refer(self: &Arc<Self>) -> Option<Reference> {
+        let shared = self.shared.lock();
+        if shared.closing != Closing::No || shared.is_aborted {
+            return None;
+        }
+        self.refer();
+        drop(shared);
+        Some(Reference::counted(Arc::clone(self)))
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.shared.lock().closing != Closing::No
+    }
+
+    // ---- our requests ------------------------------------------------------------------
+
+    /// Registers a request and queues it. Blocks while the limits are reached if `may_wait`, but
+    /// never on the thread of a handler.
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        mut request: Request,
+        may_wait: bool,
+        rings: bool,
+    ) -> Result<PendingResponse> {
+        let one_shot = Arc::new(OneShot::new());
+        let label = request.take_label();
+        let (channel, bytes) = (request.channel(), request.payload().len());
+        let (request_type, flags) = (request.request_type(), request.flags());
+
+        let mut shared = self.shared.lock();
+        shared.state.may_request()?;
+        let is_free = shared.submitters.is_empty() && shared.state.has_room(bytes);
+        if !is_free && !place::is_worker() {
+            if !may_wait {
+                return Err(Error::Full);
+            }
+            self.wait_for_room(&mut shared, bytes)?;
+        }
+        let tag = shared.state.next_tag(channel);
+        let packet = Packet::request(channel, tag, request_type, flags, request.into_payload());
+        let (len, limit) = (packet.body_len(), self.config.max_packet_len);
+        if len > limit {
+            return Err(Error::TooLong { len, limit });
+        }
+        let key = (channel, tag);
+        let number = shared.state.register(key, bytes, Arc::clone(&one_shot));
+        self.outbox.push(Queued { number, packet });
+        // Under the lock: a close that runs now must see either the request or the refusal.
+        self.refer();
+        drop(shared);
+        if rings {
+            self.outbox.notify(bytes);
+        }
+        let reference = Reference::counted(Arc::clone(self));
+        Ok(PendingResponse::new(
+            reference, one_shot, key, number, label,
+        ))
+    }
+
+    fn wait_for_room(&self, shared: &mut MutexGuard<'_, Shared>, bytes: usize) -> Result<()> {
+        if place::is_receiver_or_sender(self) {
+            return Err(Error::WouldDeadlock);
+        }
+        let ticket = shared.next_submitter;
+        shared.next_submitter += 1;
+        shared.submitters.push_back(ticket);
+        let result = loop {
+            if let Err(error) = shared.state.may_request() {
+                break Err(error);
+            }
+            if shared.submitters.front() == Some(&ticket) && shared.state.has_room(bytes) {
+                break Ok(());
+            }
+            // What fills the queue or is owed must be on its way while we wait.
+            self.outbox.want_all();
+            self.outbox.ring();
+            self.room.wait(shared);
+        };
+        shared.submitters.retain(|waiting| *waiting != ticket);
+        if !shared.submitters.is_empty() {
+            self.room.notify_all();
+        }
+        result
+    }
+
+    /// To be called under the lock after room may have appeared, or the connection has ended.
+    pub(super) fn notify_submitters(&self, shared: &Shared) {
+        if !shared.submitters.is_empty() {
+            self.room.notify_all();
+        }
+    }
+
+    /// Sends the packet with that number at once, because somebody begins to wait.
+    pub(super) fn flush_request(&self, number: u64, may_write: bool) {
+        self.outbox.flush(self, number, may_write);
+    }
+
+    /// Settles a request with [`Error::Cancelled`]; `None` if it was settled already.
+    pub(super) fn cancel(&self, key: Key) -> Option<Outcome> {
+        let mut shared = self.shared.lock();
+        let (one_shot, outcome) = shared.state.cancel(key)?;
+        let urgent = self.queue_goodbyes(&mut shared);
+        self.notify_submitters(&shared);
+        drop(shared);
+        self.tell(one_shot.settle(Err(Error::Cancelled(outcome))));
+        self.ring_if(urgent);
+        Some(outcome)
+    }
+
+    /// Has a callback called with the answer, on the callbacks thread if that is not here yet.
+    pub(super) fn call_back(
+        self: &Arc<Self>,
+        one_shot: &OneShot,
+        key: Key,
+        number: u64,
+        callback: Callback,
+    ) {
+        if !one_shot.is_settled()
+            && let Err(error) = self.start_callbacks()
+        {
+            self.cancel(key);
+            contained(&self.config.name, move || callback(Err(error)));
+            return;
+        }
+        match one_shot.call_back(callback) {
+            Told::Call(callback, answer) => {
+                contained(&self.config.name, move || callback(answer));
+            }
+            Told::Done => self.flush_request(number, false),
+        }
+    }
+
+    /// Does what settling has left to do.
+    pub(super) fn tell(&self, told: Told) {
+        if let Told::Call(callback, answer) = told {
+            let name = Arc::clone(&self.config.name);
+            let job = Box::new(move || contained(&name, move || callback(answer)));
+            if let Err(job) = self.callbacks.push(job) {
+                // Only a cancellation that races the end of the session gets here.
+                job();
+            }
+        }
+    }
+
+    pub(super) fn fail_all(&self, failed: Vec<Failed<Arc<OneShot>>>) {
+        for (one_shot, error) in failed {
+            self.tell(one_shot.settle(Err(error)));
+        }
+    }
+
+    // ---- the send queue ----------------------------------------------------------------
+
+    /// Numbers and queues a packet that is not a request.
+    pub(super) fn queue(&self, shared: &mut Shared, packet: Packet) -> u64 {
+        let number = shared.state.number();
+        self.outbox.push(Queued { number, packet });
+        number
+    }
+
+    /// Queues the end packets that are due. They are urgent: returns the number of the last.
+    pub(super) fn queue_goodbyes(&self, shared: &mut Shared) -> Option<u64> {
+        let (requests, stream) = shared.state.goodbyes();
+        let mut last = None;
+        if requests {
+            last = Some(self.queue(shared, Packet::END_OF_REQUESTS));
+            // Those who wait for room can never go now.
+            self.notify_submitters(shared);
+        }
+        if stream {
+            last = Some(self.queue(shared, Packet::END_OF_STREAM));
+            self.end_work(shared);
+        }
+        last
+    }
+
+    /// No request of the peer is accepted any more: workers end when they have no work.
+    pub(super) fn end_work(&self, shared: &mut Shared) {
+        shared.pool.end();
+        self.work.notify_all();
+    }
+
+    pub(super) fn ring_if(&self, urgent: Option<u64>) {
+        if let Some(number) = urgent {
+            self.outbox.flush(self, number, false);
+        }
+    }
+
+    // ---- lent slots --------------------------------------------------------------------
+
+    pub(super) fn lend_slot(self: &Arc<Self>) -> Loan {
+        self.change_pool(Pool::lend)
+    }
+
+    pub(super) fn open_loan(self: &Arc<Self>, loan: Loan) {
+        self.change_pool(|pool| pool.open(loan));
+    }
+
+    pub(super) fn take_slot_back(&self, loan: Loan) {
+        self.shared.lock().pool.take_back(loan);
+    }
+
+    fn change_pool<T>(self: &Arc<Self>, change: impl FnOnce(&mut Pool<Job>) -> T) -> T {
+        let mut shared = self.shared.lock();
+        let result = change(&mut shared.pool);
+        let call = shared.pool.call();
+        let stuck = shared.pool.take_stuck();
+        let urgent = self.reject_jobs(&mut shared, stuck);
+        drop(shared);
+        self.call_worker(call);
+        self.ring_if(urgent);
+        result
+    }
+}
+
+/// Runs a user's callback; a panic in it ends there.
+fn contained(name: &str, callback: impl FnOnce()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(callback)) {
+        log::error!(
+            target: super::LOG,
+            "{name}: a callback panicked: {}",
+            super::panic_text(&*payload)
+        );
+    }
+}

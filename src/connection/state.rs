@@ -1,0 +1,506 @@
+//! The protocol as pure data: what has been asked and not answered, in both directions, and how
+//! far each direction has ended. No threads, no streams, no clocks.
+//!
+//! ```text
+//! our direction   Open ──ERQ queued──▶ Finished ──EOF queued──▶ Ended ──EOF flushed──▶ Over
+//!                   └──────────┴── write error ──┴──▶ Failed      (forced end: Over from any)
+//! the peer's      Open ──ERQ read──▶ Finished ──EOF read, end of input, error──▶ Ended(cause)
+//! ```
+//!
+//! Everything that is queued for the sender gets a number, ever growing and in the order of the
+//! queue. The sender takes packets out under the same lock, so "was this request handed to the
+//! transport?" is one comparison, and a request that was reported as not sent is never sent.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::error::{Error, Outcome, Result, rejection_text};
+use crate::wire::{ChannelId, Packet, PacketKind, Tag};
+
+/// What identifies a request among those of its direction.
+pub(super) type Key = (ChannelId, Tag);
+
+/// A packet in the send queue.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) number: u64,
+    pub(super) packet: Packet,
+}
+
+/// The limits that are checked here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) outstanding_requests: usize,
+    pub(super) outstanding_bytes: usize,
+    pub(super) send_queue_len: usize,
+}
+
+/// A request of ours that the peer owes an answer to.
+#[derive(Debug)]
+struct Call<W> {
+    /// Who waits for it; nobody, once it has been cancelled.
+    waiter: Option<W>,
+    number: u64,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Output {
+    Open,
+    Finished,
+    Ended,
+    Over,
+    Failed,
+}
+
+#[derive(Debug)]
+enum Input {
+    Open,
+    Finished,
+    Ended(Arc<Error>),
+}
+
+/// Why our direction is to end as soon as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Goodbye {
+    /// It is not.
+    None,
+    /// Once what we have accepted is answered.
+    AfterServing,
+    /// Once, besides, our own requests are answered.
+    AfterAnswers,
+}
+
+/// What became of a request of ours, in numbers, and of the peer's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Losses {
+    pub(super) requests_not_sent: u64,
+    pub(super) requests_unknown: u64,
+    pub(super) answers_lost: u64,
+    pub(super) requests_dropped: u64,
+    pub(super) late_responses: u64,
+}
+
+/// What a packet of the peer asks for.
+#[derive(Debug)]
+pub(super) enum Action<W> {
+    /// Hand the request to a handler.
+    Serve,
+    /// Answer it "not ok" with this text.
+    Reject(&'static [u8]),
+    /// Give the answer to who waits for it.
+    Settle(W),
+    /// Nobody waits for it, or nothing can be said to it any more.
+    Drop,
+    /// The peer will make no more requests.
+    RequestsFinished,
+    /// Nothing more comes.
+    Ended(Error),
+}
+
+/// A waiter that is told that its request has failed.
+pub(super) type Failed<W> = (W, Error);
+
+/// Both tables and both directions of one connection.
+#[derive(Debug)]
+pub(super) struct State<W> {
+    limits: Limits,
+    has_handler: bool,
+    output: Output,
+    input: Input,
+    goodbye: Goodbye,
+    /// The closed mark: why a request that is registered now must fail at once.
+    closed: Option<Arc<Error>>,
+    /// What ended the connection out of order, if anything.
+    fault: Option<Arc<Error>>,
+    calls: HashMap<Key, Call<W>>,
+    /// Calls that somebody waits for, or has merely forgotten; not the cancelled ones.
+    awaited: usize,
+    owed_bytes: usize,
+    requests_in_queue: usize,
+    /// Cancelled while still in the queue: the sender leaves them out.
+    withdrawn: HashSet<Key>,
+    next_tag: HashMap<ChannelId, u64>,
+    last_queued: u64,
+    last_taken: u64,
+    serving: HashSet<Key>,
+    losses: Losses,
+}
+
+impl<W> State<W> {
+    pub(super) fn new(limits: Limits, has_handler: bool) -> Self {
+        Self {
+            limits,
+            has_handler,
+            output: Output::Open,
+            input: Input::Open,
+            goodbye: Goodbye::None,
+            closed: None,
+            fault: None,
+            calls: HashMap::new(),
+            awaited: 0,
+            owed_bytes: 0,
+            requests_in_queue: 0,
+            withdrawn: HashSet::new(),
+            next_tag: HashMap::new(),
+            last_queued: 0,
+            last_taken: 0,
+            serving: HashSet::new(),
+            losses: Losses::default(),
+        }
+    }
+
+    // ---- our requests ------------------------------------------------------------------
+
+    /// Says whether a request may be made at all.
+    pub(super) fn may_request(&self) -> Result<()> {
+        if let Some(cause) = &self.closed {
+            return Err(Error::unanswered(Outcome::NotSent, cause));
+        }
+        if self.output == Output::Open {
+            Ok(())
+        } else {
+            Err(Error::RequestsFinished)
+        }
+    }
+
+    /// Says whether a request of that size may be made now, or must wait for answers. One that
+    /// is larger than the whole budget goes when nothing else is outstanding.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.requests_in_queue < self.limits.send_queue_len
+            && (self.calls.is_empty()
+                || (self.calls.len() < self.limits.outstanding_requests
+                    && self.owed_bytes.saturating_add(bytes) <= self.limits.outstanding_bytes))
+    }
+
+    /// Returns the tag that the next request on a channel gets.
+    pub(super) fn next_tag(&self, channel: ChannelId) -> Tag {
+        let first = if channel == ChannelId::DEFAULT { 2 } else { 0 };
+        Tag::new(self.next_tag.get(&channel).copied().unwrap_or(first))
+    }
+
+    /// Registers a request, under the number that its packet is queued with.
+    pub(super) fn register(&mut self, key: Key, bytes: usize, waiter: W) -> u64 {
+        let number = self.number();
+        let call = Call {
+            waiter: Some(waiter),
+            number,
+            bytes,
+        };
+        self.calls.insert(key, call);
+        // 2^64 requests take longer than any machine lasts.
+        self.next_tag.insert(key.0, key.1.get().saturating_add(1));
+        self.awaited = self.awaited.saturating_add(1);
+        self.owed_bytes = self.owed_bytes.saturating_add(bytes);
+        self.requests_in_queue = self.requests_in_queue.saturating_add(1);
+        number
+    }
+
+    /// Forgets who waits for a request. Unsent, it is never sent; sent, its answer stays owed.
+    ///
+    /// Returns `None` if it has been settled already.
+    pub(super) fn cancel(&mut self, key: Key) -> Option<(W, Outcome)> {
+        let call = self.calls.get_mut(&key)?;
+        let waiter = call.waiter.take()?;
+        self.awaited = self.awaited.saturating_sub(1);
+        if call.number <= self.last_taken {
+            return Some((waiter, Outcome::Unknown));
+        }
+        self.withdrawn.insert(key);
+        self.remove(key);
+        Some((waiter, Outcome::NotSent))
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Call<W>> {
+        let call = self.calls.remove(&key)?;
+        self.owed_bytes = self.owed_bytes.saturating_sub(call.bytes);
+        if call.waiter.is_some() {
+            self.awaited = self.awaited.saturating_sub(1);
+        }
+        Some(call)
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.calls.len()
+    }
+
+    // ---- the peer's packets ------------------------------------------------------------
+
+    /// Says whether a response with this key answers a request of ours.
+    pub(super) fn is_owed(&self, key: Key) -> bool {
+        self.calls
+            .get(&key)
+            .is_some_and(|call| call.number <= self.last_taken)
+    }
+
+    /// Takes note of a packet and says what it asks for.
+    pub(super) fn receive(&mut self, packet: &Packet) -> Action<W> {
+        let key = (packet.channel(), packet.tag());
+        match packet.kind() {
+            PacketKind::Response { .. } => self.response(key),
+            PacketKind::Request(_) => self.request(key),
+            PacketKind::EndOfRequests => {
+                if matches!(self.input, Input::Open) {
+                    self.input = Input::Finished;
+                }
+                Action::RequestsFinished
+            }
+            PacketKind::EndOfStream => Action::Ended(Error::PeerClosed),
+        }
+    }
+
+    fn response(&mut self, key: Key) -> Action<W> {
+        // A tag that we have not sent yet cannot have been answered: the peer made it up.
+        let waiter = if self.is_owed(key) {
+            self.remove(key).and_then(|call| call.waiter)
+        } else {
+            None
+        };
+        if let Some(waiter) = waiter {
+            return Action::Settle(waiter);
+        }
+        self.losses.late_responses = self.losses.late_responses.saturating_add(1);
+        Action::Drop
+    }
+
+    fn request(&mut self, key: Key) -> Action<W> {
+        if self.serving.contains(&key) {
+            return Action::Ended(Error::DuplicateTag {
+                channel: key.0,
+                tag: key.1,
+            });
+        }
+        if self.output >= Output::Ended {
+            self.losses.requests_dropped = self.losses.requests_dropped.saturating_add(1);
+            return Action::Drop;
+        }
+        if matches!(self.input, Input::Finished) {
+            return Action::Reject(rejection_text::NO_LONGER_ALLOWED);
+        }
+        if self.goodbye != Goodbye::None {
+            return Action::Reject(rejection_text::SHUTTING_DOWN);
+        }
+        if !self.has_handler {
+            return Action::Reject(rejection_text::NO_HANDLER);
+        }
+        self.serving.insert(key);
+        Action::Serve
+    }
+
+    /// Frees the tag of a request of the peer, as its answer is about to be queued. `false`: the
+    /// answer can no longer be sent.
+    pub(super) fn served(&mut self, key: Key) -> bool {
+        // A forced end has counted it already.
+        if !self.serving.remove(&key) {
+            return false;
+        }
+        if self.output < Output::Ended {
+            return true;
+        }
+        self.losses.answers_lost = self.losses.answers_lost.saturating_add(1);
+        false
+    }
+
+    pub(super) fn serving(&self) -> usize {
+        self.serving.len()
+    }
+
+    // ---- the send queue ----------------------------------------------------------------
+
+    /// Numbers a packet that is queued for the sender.
+    pub(super) fn number(&mut self) -> u64 {
+        self.last_queued = self.last_queued.saturating_add(1);
+        self.last_queued
+    }
+
+    /// The sender takes these out of the queue: leaves out what must not be sent any more.
+    pub(super) fn take(&mut self, batch: &mut Vec<Queued>) {
+        if let Some(last) = batch.last() {
+            self.last_taken = last.number;
+        }
+        let closed = self.closed.is_some();
+        batch.retain(|queued| {
+            if !matches!(queued.packet.kind(), PacketKind::Request(_)) {
+                return true;
+            }
+            self.requests_in_queue = self.requests_in_queue.saturating_sub(1);
+            let key = (queued.packet.channel(), queued.packet.tag());
+            // With the closed mark set, all requests that were in the queue have been failed.
+            !closed && (self.withdrawn.is_empty() || !self.withdrawn.remove(&key))
+        });
+    }
+
+    /// Counts what was left in the queue, or in the buffer, when sending ended.
+    pub(super) fn left_unsent(&mut self, answers: u64) {
+        self.losses.answers_lost = self.losses.answers_lost.saturating_add(answers);
+    }
+
+    // ---- how the directions end --------------------------------------------------------
+
+    /// Lets the application say that it makes no more requests. `true`: `END_OF_REQUESTS` is to
+    /// be queued now.
+    pub(super) fn finish_requests(&mut self) -> bool {
+        let first = self.output == Output::Open;
+        if first {
+            self.output = Output::Finished;
+        }
+        first
+    }
+
+    /// Ends our direction once what was accepted has been answered.
+    pub(super) fn end_stream(&mut self) {
+        self.goodbye = self.goodbye.max(Goodbye::AfterServing);
+    }
+
+    /// The same, once our own requests have been answered too.
+    pub(super) fn close(&mut self) {
+        self.goodbye = self.goodbye.max(Goodbye::AfterAnswers);
+    }
+
+    /// Says which end packets are to be queued now: `(END_OF_REQUESTS, END_OF_STREAM)`.
+    pub(super) fn goodbyes(&mut self) -> (bool, bool) {
+        if self.goodbye == Goodbye::None || self.output >= Output::Ended {
+            return (false, false);
+        }
+        let requests = self.finish_requests();
+        // end_stream() is stronger than close() here: it was asked for and does not wait.
+        let answered = self.awaited == 0 || self.goodbye != Goodbye::AfterAnswers;
+        let stream = self.serving.is_empty() && answered;
+        if stream {
+            self.output = Output::Ended;
+        }
+        (requests, stream)
+    }
+
+    /// The peer's direction has ended. What we have accepted is still answered; our requests
+    /// fail.
+    pub(super) fn end_input(&mut self, cause: Error) -> Vec<Failed<W>> {
+        let orderly = matches!(cause, Error::PeerClosed | Error::EndOfInput(_));
+        let cause = Arc::new(cause);
+        if !orderly {
+            self.fault.get_or_insert_with(|| Arc::clone(&cause));
+        }
+        self.input = Input::Ended(Arc::clone(&cause));
+        self.end_stream();
+        // A write error is the reason for which the peer may have gone.
+        let closed = Arc::clone(self.closed.get_or_insert(cause));
+        self.fail_calls(&closed, None)
+    }
+
+    /// Writing has failed. What was not handed to the transport fails now, what was may still be
+    /// answered. Accepted requests lose their answers.
+    pub(super) fn fail_output(
+        &mut self,
+        cause: Error,
+        last_handed_over: u64,
+        answers_in_buffer: u64,
+    ) -> Vec<Failed<W>> {
+        if self.output == Output::Over {
+            return Vec::new();
+        }
+        // Nothing but our goodbye was lost on a peer that had gone: that is no fault.
+        let harmless = matches!(&self.input, Input::Ended(_))
+            && self.serving.is_empty()
+            && answers_in_buffer == 0;
+        self.output = Output::Failed;
+        self.left_unsent(answers_in_buffer);
+        let cause = Arc::new(cause);
+        if !harmless {
+            self.fault.get_or_insert_with(|| Arc::clone(&cause));
+        }
+        let closed = Arc::clone(self.closed.get_or_insert(cause));
+        self.fail_calls(&closed, Some(last_handed_over))
+    }
+
+    /// Ends everything at once. `END_OF_STREAM` is still to be queued if `true` comes back: that
+    /// is so when everything we had accepted has been answered.
+    pub(super) fn force(&mut self, cause: Error) -> (Vec<Failed<W>>, bool) {
+        let cause = Arc::new(cause);
+        self.fault.get_or_insert_with(|| Arc::clone(&cause));
+        let closed = Arc::clone(self.closed.get_or_insert(cause));
+        let failed = self.fail_calls(&closed, None);
+        let unanswered = u64::try_from(self.serving.drain().count()).unwrap_or(u64::MAX);
+        self.left_unsent(unanswered);
+        self.finish_requests();
+        let goodbye = self.output == Output::Finished && unanswered == 0;
+        if goodbye {
+            self.output = Output::Ended;
+        } else if self.output < Output::Ended {
+            self.output = Output::Over;
+        }
+        (failed, goodbye)
+    }
+
+    /// `END_OF_STREAM` has been flushed.
+    pub(super) fn output_over(&mut self) {
+        if self.output < Output::Over {
+            self.output = Output::Over;
+        }
+    }
+
+    /// Fails all requests, or only those that were queued after the number `keep`.
+    fn fail_calls(&mut self, cause: &Arc<Error>, keep: Option<u64>) -> Vec<Failed<W>> {
+        let last_sent = keep.unwrap_or(self.last_taken);
+        let mut failed = Vec::new();
+        let mut kept = HashMap::new();
+        for (key, mut call) in self.calls.drain() {
+            if keep.is_some_and(|last| call.number <= last) {
+                kept.insert(key, call);
+                continue;
+            }
+            self.owed_bytes = self.owed_bytes.saturating_sub(call.bytes);
+            let Some(waiter) = call.waiter.take() else {
+                continue;
+            };
+            self.awaited = self.awaited.saturating_sub(1);
+            let outcome = if call.number > last_sent {
+                self.losses.requests_not_sent = self.losses.requests_not_sent.saturating_add(1);
+                Outcome::NotSent
+            } else {
+                self.losses.requests_unknown = self.losses.requests_unknown.saturating_add(1);
+                Outcome::Unknown
+            };
+            failed.push((call.number, waiter, Error::unanswered(outcome, cause)));
+        }
+        self.calls = kept;
+        failed.sort_unstable_by_key(|(number, ..)| *number);
+        failed
+            .into_iter()
+            .map(|(_, waiter, error)| (waiter, error))
+            .collect()
+    }
+
+    // ---- questions ---------------------------------------------------------------------
+
+    /// Whether nothing more is to be written.
+    pub(super) fn is_output_over(&self) -> bool {
+        self.output >= Output::Over
+    }
+
+    pub(super) fn input_end(&self) -> Option<&Arc<Error>> {
+        match &self.input {
+            Input::Ended(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    /// Whether both directions ended at `END_OF_STREAM`, so that the streams can be used again.
+    pub(super) fn ended_in_order(&self) -> bool {
+        self.output == Output::Over
+            && self.fault.is_none()
+            && matches!(&self.input, Input::Ended(cause) if matches!(**cause, Error::PeerClosed))
+    }
+
+    pub(super) fn fault(&self) -> Option<&Arc<Error>> {
+        self.fault.as_ref()
+    }
+
+    pub(super) fn losses(&self) -> Losses {
+        self.losses
+    }
+}

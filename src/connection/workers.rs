@@ -1,0 +1,236 @@
+//! The worker threads: run the handler, one request at a time each.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use super::Connection;
+use super::handler::{Answered, Handler, Incoming, Responder};
+use super::message::Request;
+use super::place::{self, Role};
+use super::pool::{Call, Slot};
+use super::session::{Session, Shared};
+use super::state::Key;
+use crate::error::{BoxError, Error, Rejection, rejection_text};
+use crate::wire::{Packet, RequestType};
+
+/// A request that was accepted and has not been started.
+pub(super) struct Job {
+    pub(super) key: Key,
+    pub(super) packet: Packet,
+}
+
+type NextJob = Option<(Job, Slot)>;
+
+fn run(session: &Arc<Session>, connection: &Connection) {
+    place::enter(session, Role::Worker);
+    let mut shared = session.shared.lock();
+    shared.pool.came();
+    let mut next = shared.pool.start();
+    loop {
+        let Some((job, slot)) = next else {
+            if !shared.pool.may_wait() {
+                break;
+            }
+            while !shared.pool.has_called() {
+                session.work.wait(&mut shared);
+            }
+            shared.pool.came();
+            next = shared.pool.start();
+            continue;
+        };
+        let call = shared.pool.call();
+        drop(shared);
+        session.call_worker_of(call, connection);
+        let key = job.key;
+        let answer = session.handle(job, connection);
+        (shared, next) = session.finish_job(key, answer, slot);
+    }
+    shared.pool.left();
+    // Work may have come up between the last look and the leave.
+    let call = shared.pool.call();
+    session.progress.notify_all();
+    drop(shared);
+    session.call_worker_of(call, connection);
+}
+
+impl Session {
+    /// Runs the handler; `None` if it answers later.
+    fn handle(self: &Arc<Self>, job: Job, connection: &Connection) -> Option<Packet> {
+        let Job { key, packet } = job;
+        let request_type = packet.request_type().unwrap_or(RequestType::from(0));
+        let request = Request::new(request_type)
+            .with_flags(packet.flags())
+            .with_channel(key.0)
+            .with_payload(packet.into_payload());
+        let incoming = Incoming::new(request, key.1, connection.clone(), Arc::clone(self));
+        match self.config.handler.as_ref()? {
+            Handler::Answers(handler) => {
+                let outcome = panic::catch_unwind(AssertUnwindSafe(|| handler.handle(incoming)));
+                Some(self.answer_packet(
+                    key,
+                    outcome.unwrap_or_else(|payload| Err(panicked(&*payload))),
+                ))
+            }
+            Handler::Defers(handler) => {
+                // A panic drops the responder, which answers.
+                let responder = Responder::new(Arc::clone(self), key);
+                let outcome =
+                    panic::catch_unwind(AssertUnwindSafe(|| handler(incoming, responder)));
+                if let Err(payload) = outcome {
+                    log::error!(target: super::LOG, "{}: {}", self.config.name, panicked(&*payload));
+                }
+                None
+            }
+        }
+    }
+
+    /// Answers a request from outside a worker.
+    pub(super) fn answer(self: &Arc<Self>, key: Key, answer: Answered) {
+        let packet = self.answer_packet(key, answer);
+        let mut shared = self.shared.lock();
+        let urgent = self.queue_answer(&mut shared, key, packet);
+        let held = shared.pool.has_jobs() || shared.more_buffered;
+        drop(shared);
+        self.send_answer(urgent, held, false);
+    }
+
+    /// Answers, frees the slot and takes the next request, all under one lock.
+    fn finish_job(
+        self: &Arc<Self>,
+        key: Key,
+        answer: Option<Packet>,
+        slot: Slot,
+    ) -> (parking_lot::MutexGuard<'_, Shared>, NextJob) {
+        let mut shared = self.shared.lock();
+        let number = answer.and_then(|packet| self.queue_answer(&mut shared, key, packet));
+        shared.pool.finish(slot);
+        let next = shared.pool.start();
+        let Some(number) = number else {
+            return (shared, next);
+        };
+        let held = shared.pool.has_jobs() || shared.more_buffered;
+        drop(shared);
+        self.send_answer(Some(number), held, true);
+        (self.shared.lock(), next)
+    }
+
+    /// Queues an answer, unless it can no longer be sent, and what that lets follow.
+    fn queue_answer(&self, shared: &mut Shared, key: Key, packet: Packet) -> Option<u64> {
+        if !shared.state.served(key) {
+            return None;
+        }
+        let number = self.queue(shared, packet);
+        Some(self.queue_goodbyes(shared).unwrap_or(number))
+    }
+
+    /// Has an answer sent: at once, or in the company of those that follow (law L11).
+    fn send_answer(&self, number: Option<u64>, held: bool, may_write: bool) {
+        match number {
+            Some(_) if held => self.outbox.notify(0),
+            Some(number) => self.outbox.flush(self, number, may_write),
+            None => {}
+        }
+    }
+
+    /// Makes the packet that answers a request. What cannot be sent as it is becomes the answer
+    /// of a handler that failed.
+    fn answer_packet(&self, (channel, tag): Key, answer: Answered) -> Packet {
+        let failed = |error: BoxError| {
+            log::error!(
+                target: super::LOG,
+                "{}: the handler of request {channel}:{tag} failed: {error}",
+                self.config.name,
+            );
+            Packet::refusal(channel, tag, rejection_text::FAILED)
+        };
+        let packet = match answer {
+            Ok(response) => {
+                let flags = response.flags();
+                Packet::response(channel, tag, true, flags, response.into_payload())
+            }
+            Err(error) => match error.downcast::<Rejection>() {
+                Ok(rejection) => {
+                    let (flags, payload) = (rejection.flags(), rejection.payload().to_vec());
+                    Packet::response(channel, tag, false, flags, payload)
+                }
+                Err(error) => return failed(error),
+            },
+        };
+        let (limit, len) = (
+            self.config.max_packet_len,
+            packet.as_ref().map_or(0, Packet::body_len),
+        );
+        match packet {
+            Ok(_) if len > limit => failed(Error::TooLong { len, limit }.into()),
+            Ok(packet) => packet,
+            Err(error) => failed(error.into()),
+        }
+    }
+
+    /// Does what the pool asks for, from a thread that does not hold the connection.
+    pub(super) fn call_worker(self: &Arc<Self>, call: Call) {
+        if call == Call::New {
+            if let Some(inner) = self.connection.upgrade() {
+                self.call_worker_of(call, &Connection::from_inner(inner));
+                return;
+            }
+            return self.start_failed(&"the connection is gone");
+        }
+        if call == Call::Waiting {
+            self.work.notify_one();
+        }
+    }
+
+    pub(super) fn call_worker_of(self: &Arc<Self>, call: Call, connection: &Connection) {
+        match call {
+            Call::Nobody => {}
+            Call::Waiting => {
+                self.work.notify_one();
+            }
+            Call::New => {
+                let session = Arc::clone(self);
+                let connection = connection.clone();
+                match self.spawn("worker", move || run(&session, &connection)) {
+                    Ok(thread) => self.keep_thread(thread),
+                    Err(error) => self.start_failed(&error),
+                }
+            }
+        }
+    }
+
+    /// Keeps a thread to be joined, and joins those that have retired.
+    fn keep_thread(&self, thread: std::thread::JoinHandle<()>) {
+        let mut threads = self.threads.lock();
+        threads.push(thread);
+        let (retired, alive) = std::mem::take(&mut *threads)
+            .into_iter()
+            .partition(std::thread::JoinHandle::is_finished);
+        *threads = alive;
+        drop(threads);
+        let retired: Vec<_> = retired;
+        for thread in retired {
+            let _ = thread.join();
+        }
+    }
+
+    /// Without any worker, what waits for one would wait for ever.
+    fn start_failed(self: &Arc<Self>, error: &dyn std::fmt::Display) {
+        log::error!(target: super::LOG, "{}: cannot start a worker: {error}", self.config.name);
+        let mut shared = self.shared.lock();
+        shared.pool.came();
+        shared.pool.left();
+        let jobs = if shared.pool.threads() == 0 {
+            shared.pool.take_all()
+        } else {
+            Vec::new()
+        };
+        let urgent = self.reject_jobs(&mut shared, jobs);
+        self.progress.notify_all();
+        drop(shared);
+        self.ring_if(urgent);
+    }
+}
+
+fn panicked(payload: &(dyn std::any::Any + Send)) -> BoxError {
+    format!("the handler panicked: {}", super::panic_text(payload)).into()
+}

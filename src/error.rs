@@ -1,0 +1,457 @@
+//! What can go wrong with a connection or with one of its requests, and whose fault it is.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::wire::{ChannelId, DecodeError, Flags, Tag};
+
+/// A specialised [`Result`](std::result::Result) whose error is this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Any error, as a request handler or a decode function may return it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What went wrong with a connection or with a request.
+///
+/// An error is cheap to clone, because one failure of a connection settles every request that was
+/// waiting for an answer. The cause behind an error is its
+/// [`source`](std::error::Error::source) and is not repeated in its own text.
+///
+/// Two questions have methods of their own: *whose fault is it?* ([`is_transport`](Self::is_transport),
+/// [`is_peer`](Self::is_peer), [`is_caller`](Self::is_caller)) and *may the request have been
+/// run?* ([`outcome`](Self::outcome)).
+///
+/// # Examples
+///
+/// ```
+/// use packetstream::{Connection, Error, Outcome, Request, Transport};
+///
+/// # fn main() -> Result<(), Error> {
+/// let (ours, theirs) = Transport::pair();
+/// let connection = Connection::builder().open(ours)?;
+/// drop(theirs); // the peer vanishes without a word
+///
+/// let error = connection.call(Request::new(1)).unwrap_err();
+/// assert!(error.is_closed());
+/// assert!(matches!(error.outcome(), Outcome::NotSent | Outcome::Unknown));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection was ended by [`abort`](crate::Connection::abort).
+    #[error("the connection was aborted")]
+    Aborted,
+
+    /// The request was cancelled here; the outcome says whether the peer may have it.
+    #[error("the request was cancelled")]
+    Cancelled(Outcome),
+
+    /// The connection is not open at this end: it was never opened, or it has been closed.
+    #[error("the connection is not open")]
+    Closed,
+
+    /// The connector of an on-demand connection did not deliver a transport.
+    #[error("cannot connect")]
+    Connect(#[source] Arc<io::Error>),
+
+    /// The peer sent octets that are not a packet.
+    #[error("the peer broke the protocol")]
+    Decode(#[from] DecodeError),
+
+    /// The peer sent a request with a tag whose earlier request is still being served.
+    #[error("the peer used tag {tag} on channel {channel} again while it was still being served")]
+    DuplicateTag {
+        /// The channel of the request.
+        channel: ChannelId,
+        /// The tag that is still in use.
+        tag: Tag,
+    },
+
+    /// The input ended between two packets, without the peer's `END_OF_STREAM`.
+    ///
+    /// The text is what the transport knows of the end, such as a child's exit status.
+    #[error("the peer's stream ended without a goodbye{}", Diagnosis(.0.as_deref()))]
+    EndOfInput(Option<Arc<str>>),
+
+    /// The limit of unanswered requests or the send queue is reached, and the call was one that
+    /// does not wait.
+    #[error("the limit of unanswered requests is reached")]
+    Full,
+
+    /// The connection was closed by force, because it had not ended when its linger time ran out.
+    #[error("the connection was closed by force when its linger time ran out")]
+    LingerExpired,
+
+    /// What the peer sent first is text, or the start of a TLS record: it is some other program.
+    ///
+    /// The text says what came, such as
+    /// `peer is not speaking packetstream; it said: "bash: server: command not found"`.
+    #[error("{0}")]
+    NotPacketstream(Arc<str>),
+
+    /// A thread of the connection panicked. This is a bug in this crate, or a panic in the
+    /// `Read`, `BufRead` or `Write` of the transport.
+    #[error("a thread of the connection panicked: {0}")]
+    Panicked(Arc<str>),
+
+    /// The peer answered, and the decode function that was given for the answer refused it.
+    #[error("the response does not decode")]
+    Payload(#[source] Arc<dyn std::error::Error + Send + Sync>),
+
+    /// The peer ended its stream in order: it sends nothing more.
+    #[error("the peer has closed the connection")]
+    PeerClosed,
+
+    /// Reading from the transport failed.
+    #[error("cannot read from the peer")]
+    Read(#[source] Arc<io::Error>),
+
+    /// The peer answered "not ok".
+    #[error("the peer rejected the request: {0}")]
+    Rejected(Rejection),
+
+    /// No request may follow: [`finish_requests`](crate::Connection::finish_requests) was called,
+    /// or the connection is being closed.
+    #[error("no more requests may be made on this connection")]
+    RequestsFinished,
+
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Spawn(#[source] Arc<io::Error>),
+
+    /// The packet is longer than this end's limit; nothing of it was sent.
+    #[error("a packet of {len} octets is longer than the limit of {limit}")]
+    TooLong {
+        /// The length of the packet in octets, without its length prefix.
+        len: u64,
+        /// The limit that is in force, in the same measure.
+        limit: u64,
+    },
+
+    /// The connection ended before the answer came.
+    #[error("{}", Unanswered(*outcome))]
+    Unanswered {
+        /// Whether the peer may have run the request.
+        outcome: Outcome,
+        /// What ended the connection.
+        #[source]
+        cause: Arc<Error>,
+    },
+
+    /// The calling thread is one that must not wait here, because it is the thread that would end
+    /// the wait.
+    #[error("waiting here would block the thread that has to end the wait")]
+    WouldDeadlock,
+
+    /// Writing to the transport failed.
+    #[error("cannot write to the peer")]
+    Write(#[source] Arc<io::Error>),
+}
+
+// One failure is cloned into every waiting request.
+const _: () = assert!(size_of::<Error>() <= 32);
+
+impl Error {
+    /// Returns what ended the connection if this error is about a request that it left
+    /// unanswered, else this error itself.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Unanswered { cause, .. } => cause.cause(),
+            error => error,
+        }
+    }
+
+    /// Returns whether the peer may have run the request that this error is about.
+    ///
+    /// [`Outcome::NotSent`] and [`Outcome::NotRun`] mean that the request can be made again
+    /// without the risk of doing its work twice.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unanswered { outcome, .. } | Self::Cancelled(outcome) => *outcome,
+            Self::Rejected(rejection) => rejection.outcome(),
+            Self::Closed
+            | Self::Connect(_)
+            | Self::Full
+            | Self::RequestsFinished
+            | Self::Spawn(_)
+            | Self::TooLong { .. } => Outcome::NotSent,
+            _ => Outcome::Unknown,
+        }
+    }
+
+    /// Returns the peer's "not ok" answer, if this error is one.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            _ => None,
+        }
+    }
+
+    /// Returns `true` if the peer answered "not ok".
+    pub fn is_rejected(&self) -> bool {
+        matches!(self, Self::Rejected(_))
+    }
+
+    /// Returns `true` if the request was cancelled at this end.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled(_))
+    }
+
+    /// Returns `true` if there is no connection any more, whatever ended it, or if it was never
+    /// open: another request on it would fail too.
+    pub fn is_closed(&self) -> bool {
+        match self.cause() {
+            Self::Aborted
+            | Self::Closed
+            | Self::EndOfInput(_)
+            | Self::LingerExpired
+            | Self::PeerClosed
+            | Self::RequestsFinished
+            | Self::Panicked(_) => true,
+            error => error.is_transport() || error.is_peer(),
+        }
+    }
+
+    /// Returns `true` if the byte stream is to blame: it could not be made, read or written, or
+    /// it ended without a goodbye.
+    pub fn is_transport(&self) -> bool {
+        matches!(
+            self.cause(),
+            Self::Connect(_) | Self::EndOfInput(_) | Self::Read(_) | Self::Write(_)
+        )
+    }
+
+    /// Returns `true` if the peer is to blame: what it sent is not the protocol.
+    pub fn is_peer(&self) -> bool {
+        matches!(
+            self.cause(),
+            Self::Decode(_) | Self::DuplicateTag { .. } | Self::NotPacketstream(_)
+        )
+    }
+
+    /// Returns `true` if the caller is to blame: the call cannot succeed as it was made.
+    pub fn is_caller(&self) -> bool {
+        matches!(
+            self.cause(),
+            Self::Closed | Self::RequestsFinished | Self::TooLong { .. } | Self::WouldDeadlock
+        )
+    }
+
+    /// Wraps what ended a connection for one request that it left unanswered.
+    pub(crate) fn unanswered(outcome: Outcome, cause: &Arc<Self>) -> Self {
+        Self::Unanswered {
+            outcome,
+            cause: Arc::clone(cause),
+        }
+    }
+}
+
+/// Whether the peer may have run a request that failed.
+///
+/// Returned by [`Error::outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// No octet of the request was handed to the transport.
+    NotSent,
+    /// The peer has received the request and said that it did not run it.
+    NotRun,
+    /// The request was sent, or may have been, and the peer may have run it.
+    Unknown,
+}
+
+/// A peer's "not ok" answer to a request; also what a handler returns to refuse one in words of
+/// its own.
+///
+/// As an answer that was received it is found in [`Error::Rejected`]. As the error of a
+/// [`RequestHandler`](crate::RequestHandler) it decides what the peer sees: any other error is
+/// shown to the peer as `exception during handler` only, so that nothing of ours leaks.
+///
+/// # Examples
+///
+/// ```
+/// use packetstream::{BoxError, Connection, Error, Flags, Rejection, Request, Transport};
+///
+/// # fn main() -> Result<(), BoxError> {
+/// let (ours, theirs) = Transport::pair();
+/// let _server = Connection::builder()
+///     .handler(|_| Err::<(), _>(Rejection::new("no such key").with_flags(Flags::from(4)).into()))
+///     .open(theirs)?;
+/// let client = Connection::builder().open(ours)?;
+///
+/// let error = client.call(Request::new(0)).unwrap_err();
+/// let rejection = error.rejection().ok_or("not a rejection")?;
+/// assert_eq!(rejection.message(), "no such key");
+/// assert_eq!(rejection.flags(), Flags::from(4));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection(Arc<RejectionParts>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RejectionParts {
+    flags: Flags,
+    payload: Vec<u8>,
+}
+
+/// The texts with which an end refuses a request that it has not run.
+///
+/// The last one is that of a Python peer for any channel but 0, sent with the `%d` as it stands.
+const NOT_RUN: [&[u8]; 5] = [
+    rejection_text::NO_HANDLER,
+    rejection_text::NO_LONGER_ALLOWED,
+    rejection_text::SHUTTING_DOWN,
+    rejection_text::BUSY,
+    b"unknown channel %d",
+];
+
+/// What this crate says in the answers that it makes up itself.
+pub(crate) mod rejection_text {
+    pub(crate) const NO_HANDLER: &[u8] = b"no request handler";
+    pub(crate) const NO_LONGER_ALLOWED: &[u8] = b"requests no longer allowed";
+    pub(crate) const SHUTTING_DOWN: &[u8] = b"rejecting request: shutting down";
+    pub(crate) const BUSY: &[u8] = b"rejecting request: busy";
+    pub(crate) const FAILED: &[u8] = b"exception during handler";
+}
+
+impl Rejection {
+    /// Creates a rejection with the given payload, by convention a UTF-8 text, and no flags.
+    pub fn new(payload: impl Into<Vec<u8>>) -> Self {
+        Self::with_parts(Flags::NONE, payload.into())
+    }
+
+    pub(crate) fn with_parts(flags: Flags, payload: Vec<u8>) -> Self {
+        Self(Arc::new(RejectionParts { flags, payload }))
+    }
+
+    /// Replaces the application's flags. The default is none.
+    ///
+    /// A response carries at most 61 bits ([`Flags::MAX_RESPONSE`]); with more, the peer is sent
+    /// the answer of a handler that failed.
+    #[must_use]
+    pub fn with_flags(mut self, flags: Flags) -> Self {
+        Arc::make_mut(&mut self.0).flags = flags;
+        self
+    }
+
+    /// Returns the application's flags.
+    pub fn flags(&self) -> Flags {
+        self.0.flags
+    }
+
+    /// Returns the payload, by convention a UTF-8 text.
+    pub fn payload(&self) -> &[u8] {
+        &self.0.payload
+    }
+
+    /// Returns the payload as text, with what is not UTF-8 replaced.
+    pub fn message(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0.payload)
+    }
+
+    /// A handler can send these texts too, but has no reason to: they say that it did not run.
+    fn outcome(&self) -> Outcome {
+        if self.0.flags.is_empty() && NOT_RUN.contains(&self.payload()) {
+            Outcome::NotRun
+        } else {
+            Outcome::Unknown
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    /// Shows the message, at most 200 characters of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 200;
+        let message = self.message();
+        if message.is_empty() {
+            return f.write_str("(no text)");
+        }
+        for character in message.chars().take(SHOWN).flat_map(char::escape_debug) {
+            write!(f, "{character}")?;
+        }
+        if message.chars().nth(SHOWN).is_some() {
+            f.write_str("…")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+struct Unanswered(Outcome);
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection ended before the answer came; ")?;
+        f.write_str(match self.0 {
+            Outcome::NotSent => "the request was not sent",
+            Outcome::NotRun => "the request was not run",
+            Outcome::Unknown => "the request may have been run",
+        })
+    }
+}
+
+struct Diagnosis<'a>(Option<&'a str>);
+
+impl fmt::Display for Diagnosis<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(text) => write!(f, " ({text})"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_refusal_prove_that_the_request_was_not_run() {
+        for text in NOT_RUN {
+            assert_eq!(
+                Error::Rejected(Rejection::new(text)).outcome(),
+                Outcome::NotRun
+            );
+        }
+        let failed = Rejection::new(rejection_text::FAILED);
+        assert_eq!(Error::Rejected(failed).outcome(), Outcome::Unknown);
+        let flagged = Rejection::new(rejection_text::BUSY).with_flags(Flags::from(1));
+        assert_eq!(Error::Rejected(flagged).outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_chain_of_errors_says_each_cause_once() {
+        let io = io::Error::new(io::ErrorKind::BrokenPipe, "pipe burst");
+        let cause = Arc::new(Error::Write(Arc::new(io)));
+        let error = Error::unanswered(Outcome::NotSent, &cause);
+        let mut chain = vec![error.to_string()];
+        let mut source = std::error::Error::source(&error);
+        while let Some(inner) = source {
+            chain.push(inner.to_string());
+            source = inner.source();
+        }
+        assert_eq!(
+            chain,
+            [
+                "the connection ended before the answer came; the request was not sent",
+                "cannot write to the peer",
+                "pipe burst"
+            ]
+        );
+        assert!(error.is_closed() && error.is_transport() && !error.is_peer());
+    }
+
+    #[test]
+    fn a_long_rejection_is_shown_short() {
+        let shown = Rejection::new("x\n".repeat(1000)).to_string();
+        assert!(shown.len() < 400, "{shown}");
+        assert!(shown.starts_with("x\\nx\\n") && shown.ends_with('…'));
+    }
+}

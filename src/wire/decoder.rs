@@ -1,0 +1,300 @@
+//! Packets from octets that arrive in any pieces, without any input of its own.
+
+use super::DEFAULT_MAX_PACKET_LEN;
+use super::error::DecodeError;
+use super::head::{Head, MAX_HEAD_LEN, Parsed};
+use super::packet::{Packet, to_u64, truncated};
+use super::payload::PartialPayload;
+
+/// An incremental decoder: octets go in as they arrive, packets come out.
+///
+/// It does no input of its own, so it fits any source of octets; for a
+/// [`BufRead`](std::io::BufRead) there is [`PacketReader`](super::PacketReader). It keeps what
+/// belongs to an incomplete packet, and takes nothing that follows
+/// [`END_OF_STREAM`](Packet::END_OF_STREAM): those octets belong to somebody else.
+///
+/// # Examples
+///
+/// ```
+/// use packetstream::wire::{DecodeError, Decoder, Packet};
+///
+/// # fn main() -> Result<(), DecodeError> {
+/// let mut decoder = Decoder::new();
+/// let mut input = &b"\x06\x02\x04la"[..];
+/// assert_eq!(decoder.decode(&mut input)?, None);
+/// assert_eq!(input, b"");
+/// assert!(!decoder.is_between_packets());
+///
+/// let mut input = &b"te\x03\x00\x02\x00and more"[..];
+/// let packet = decoder.decode(&mut input)?.expect("the packet is complete");
+/// assert_eq!(packet.payload(), b"late");
+/// assert_eq!(decoder.decode(&mut input)?, Some(Packet::END_OF_STREAM));
+/// assert_eq!(decoder.decode(&mut input)?, None);
+/// assert_eq!(input, b"and more");
+/// decoder.finish()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    limit: u64,
+    state: State,
+    /// How decoding ended: with `END_OF_STREAM`, or with an error.
+    end: Option<Result<(), DecodeError>>,
+}
+
+/// How much of the current packet has arrived.
+#[derive(Debug)]
+enum State {
+    Nothing,
+    Head(PartialHead),
+    Payload(Parsed, PartialPayload),
+}
+
+/// The octets of a head that is not complete.
+#[derive(Debug)]
+struct PartialHead {
+    octets: [u8; MAX_HEAD_LEN],
+    len: usize,
+}
+
+impl Default for Decoder {
+    /// The same as [`new`](Self::new).
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// Creates a decoder that accepts packets of up to [`DEFAULT_MAX_PACKET_LEN`].
+    pub fn new() -> Self {
+        Self {
+            limit: DEFAULT_MAX_PACKET_LEN,
+            state: State::Nothing,
+            end: None,
+        }
+    }
+
+    /// Sets the length of the longest packet that is accepted, inclusive, in octets after its
+    /// length prefix.
+    ///
+    /// The default is [`DEFAULT_MAX_PACKET_LEN`], 64 MiB: enough for most, and little enough to be
+    /// held in memory.
+    #[must_use]
+    pub fn with_max_packet_len(mut self, limit: u64) -> Self {
+        // No allocation can be longer than `isize::MAX`, which matters where that is 2 GiB.
+        self.limit = u64::try_from(isize::MAX).map_or(limit, |most| limit.min(most));
+        self
+    }
+
+    /// Takes octets from the front of `input` up to the end of a packet, and returns that packet.
+    ///
+    /// `None` means that all of `input` was taken and more is needed, or, if
+    /// [`has_ended`](Self::has_ended), that nothing was taken because no packet can follow. If
+    /// `input` holds several packets, each call returns one.
+    ///
+    /// # Errors
+    ///
+    /// A [`DecodeError`] other than [`Truncated`](DecodeError::Truncated). It is final: each later
+    /// call takes nothing and returns it again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use packetstream::wire::{DecodeError, Decoder};
+    ///
+    /// let mut decoder = Decoder::new().with_max_packet_len(100);
+    /// let error = decoder.decode(&mut &[101][..]).unwrap_err();
+    /// assert_eq!(error, DecodeError::PacketTooLong { len: 101, limit: 100 });
+    /// assert_eq!(decoder.decode(&mut &[3, 0, 2, 0][..]), Err(error));
+    /// ```
+    #[inline]
+    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Packet>, DecodeError> {
+        if let Some(end) = self.end {
+            return end.map(|()| None);
+        }
+        if !matches!(self.state, State::Nothing) {
+            return self.resume(input);
+        }
+        match Head::parse(input, self.limit) {
+            Ok(Some(parsed)) => {
+                *input = input.get(parsed.head_len..).unwrap_or_default();
+                Ok(self.take_payload(parsed, input))
+            }
+            Ok(None) if input.is_empty() => Ok(None),
+            Ok(None) => {
+                self.state = State::Head(PartialHead::default());
+                self.resume(input)
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Returns `true` if no octet of an incomplete packet was taken.
+    pub fn is_between_packets(&self) -> bool {
+        matches!(self.state, State::Nothing)
+    }
+
+    /// Returns `true` if [`END_OF_STREAM`](Packet::END_OF_STREAM) was returned.
+    pub fn has_ended(&self) -> bool {
+        self.end == Some(Ok(()))
+    }
+
+    /// Checks that the input may end here.
+    ///
+    /// # Errors
+    ///
+    /// - [`Truncated`](DecodeError::Truncated) if a part of a packet was taken.
+    /// - The error of [`decode`](Self::decode), if there was one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use packetstream::wire::{DecodeError, Decoder};
+    ///
+    /// # fn main() -> Result<(), DecodeError> {
+    /// let mut decoder = Decoder::new();
+    /// decoder.finish()?;
+    /// decoder.decode(&mut &[6, 2, 4, b'l'][..])?;
+    /// let error = decoder.finish().unwrap_err();
+    /// assert_eq!(error, DecodeError::Truncated { received: 4, expected: Some(7) });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn finish(&self) -> Result<(), DecodeError> {
+        if let Some(end) = self.end {
+            return end;
+        }
+        match &self.state {
+            State::Nothing => Ok(()),
+            State::Head(partial) => Err(truncated(partial.octets(), to_u64(partial.len))),
+            State::Payload(parsed, payload) => Err(DecodeError::Truncated {
+                received: to_u64(parsed.head_len.saturating_add(payload.received())),
+                expected: Some(to_u64(parsed.head_len.saturating_add(parsed.payload_len))),
+            }),
+        }
+    }
+
+    /// Returns `true` if the next packet is whole in `input`.
+    pub(super) fn finds_packet_in(&self, input: &[u8]) -> bool {
+        match (self.end, &self.state, Head::parse(input, self.limit)) {
+            (None, State::Nothing, Ok(Some(parsed))) => {
+                parsed.head_len.saturating_add(parsed.payload_len) <= input.len()
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns how many octets of a payload are missing; 0 if none has begun.
+    pub(super) fn missing_payload(&self) -> usize {
+        match &self.state {
+            State::Payload(_, payload) => payload.missing(),
+            State::Nothing | State::Head(_) => 0,
+        }
+    }
+
+    /// Returns room for octets of the payload that are missing, to be read into without a copy.
+    pub(super) fn payload_room(&mut self) -> &mut [u8] {
+        match &mut self.state {
+            State::Payload(_, payload) => payload.room(),
+            State::Nothing | State::Head(_) => &mut [],
+        }
+    }
+
+    /// Counts octets that were read into the [`payload_room`](Self::payload_room), and returns the
+    /// packet if it is complete.
+    pub(super) fn payload_received(&mut self, count: usize) -> Option<Packet> {
+        if let State::Payload(_, payload) = &mut self.state {
+            payload.advance(count);
+        }
+        self.take_complete()
+    }
+
+    /// Goes on with a packet that was not whole when its first octets came.
+    fn resume(&mut self, input: &mut &[u8]) -> Result<Option<Packet>, DecodeError> {
+        match &mut self.state {
+            State::Nothing => Ok(None),
+            State::Head(partial) => match partial.take_from(input, self.limit) {
+                Ok(Some(parsed)) => {
+                    self.state = State::Nothing;
+                    Ok(self.take_payload(parsed, input))
+                }
+                Ok(None) => Ok(None),
+                Err(error) => self.fail(error),
+            },
+            State::Payload(_, payload) => {
+                payload.take_from(input);
+                Ok(self.take_complete())
+            }
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, error: DecodeError) -> Result<Option<Packet>, DecodeError> {
+        self.end = Some(Err(error));
+        Err(error)
+    }
+
+    #[inline]
+    fn take_payload(&mut self, parsed: Parsed, input: &mut &[u8]) -> Option<Packet> {
+        if let Some((payload, rest)) = input.split_at_checked(parsed.payload_len) {
+            *input = rest;
+            return Some(self.deliver(parsed.head, payload.to_vec()));
+        }
+        let mut payload = PartialPayload::new(parsed.payload_len);
+        payload.take_from(input);
+        self.state = State::Payload(parsed, payload);
+        None
+    }
+
+    fn take_complete(&mut self) -> Option<Packet> {
+        match std::mem::replace(&mut self.state, State::Nothing) {
+            State::Payload(parsed, payload) if payload.missing() == 0 => {
+                Some(self.deliver(parsed.head, payload.into_octets()))
+            }
+            state => {
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    #[inline]
+    fn deliver(&mut self, head: Head, payload: Vec<u8>) -> Packet {
+        if head == Head::END_OF_STREAM {
+            self.end = Some(Ok(()));
+        }
+        Packet::from_parts(head, payload)
+    }
+}
+
+impl PartialHead {
+    fn octets(&self) -> &[u8] {
+        self.octets.get(..self.len).unwrap_or_default()
+    }
+
+    /// Takes from the front of `input` what belongs to the head, and returns the head if that
+    /// completes it.
+    fn take_from(&mut self, input: &mut &[u8], limit: u64) -> Result<Option<Parsed>, DecodeError> {
+        let kept = self.len;
+        for (place, &octet) in self.octets.iter_mut().skip(kept).zip(input.iter()) {
+            *place = octet;
+        }
+        self.len = kept.saturating_add(input.len()).min(MAX_HEAD_LEN);
+
+        let parsed = Head::parse(self.octets(), limit)?;
+        // No valid head is longer than the array, so the array is not full if there is none yet.
+        let end = parsed.map_or(self.len, |parsed| parsed.head_len);
+        *input = input.get(end.saturating_sub(kept)..).unwrap_or_default();
+        Ok(parsed)
+    }
+}
+
+impl Default for PartialHead {
+    fn default() -> Self {
+        Self {
+            octets: [0; MAX_HEAD_LEN],
+            len: 0,
+        }
+    }
+}
