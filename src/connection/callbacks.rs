@@ -35,6 +35,10 @@ impl Callbacks {
         }
     }
 
+    fn is_started(&self) -> bool {
+        !matches!(&*self.queue.lock(), Queue::NotStarted)
+    }
+
     /// Lets the thread end after what is queued.
     pub(super) fn close(&self) {
         *self.queue.lock() = Queue::Closed;
@@ -44,28 +48,39 @@ impl Callbacks {
 impl Session {
     /// Starts the thread if it has not been started.
     pub(super) fn start_callbacks(self: &Arc<Self>) -> Result<()> {
+        if self.callbacks.is_started() {
+            return Ok(());
+        }
+        // It counts as alive before it is, so that no close can miss it.
+        self.shared.lock().callbacks_live = true;
         let mut queue = self.callbacks.queue.lock();
         if !matches!(&*queue, Queue::NotStarted) {
+            let is_closed = matches!(&*queue, Queue::Closed);
+            drop(queue);
+            self.shared.lock().callbacks_live &= !is_closed;
             return Ok(());
         }
         let (sender, receiver) = crossbeam_channel::unbounded::<Job>();
         let session = Arc::clone(self);
-        // It says that it lives before anybody can see the queue open.
-        let (alive, lives) = crossbeam_channel::bounded::<()>(0);
         let thread = self.spawn("callbacks", move || {
             place::enter(&session, Role::Callbacks);
-            let _ = lives.recv();
             for job in receiver {
                 job();
             }
             session.shared.lock().callbacks_live = false;
             session.progress.notify_all();
-        })?;
-        *queue = Queue::Open(sender);
-        drop(queue);
-        self.shared.lock().callbacks_live = true;
-        self.threads.lock().push(thread);
-        drop(alive);
-        Ok(())
+        });
+        match thread {
+            Ok(thread) => {
+                self.threads.lock().push(thread);
+                *queue = Queue::Open(sender);
+                Ok(())
+            }
+            Err(error) => {
+                drop(queue);
+                self.shared.lock().callbacks_live = false;
+                Err(error)
+            }
+        }
     }
 }

@@ -57,7 +57,7 @@ impl Session {
     pub(super) fn close_in_background(self: &Arc<Self>) {
         {
             let mut shared = self.shared.lock();
-            if shared.closing != Closing::No {
+            if matches!(shared.closing, Closing::Running | Closing::Done) {
                 return;
             }
             shared.closing = Closing::Running;
@@ -79,7 +79,7 @@ impl Session {
     /// Closes on this thread, or waits for who does.
     fn finish_close(self: &Arc<Self>) -> CloseReport {
         let mut shared = self.shared.lock();
-        if shared.closing == Closing::No {
+        if matches!(shared.closing, Closing::No | Closing::Due) {
             shared.closing = Closing::Running;
             drop(shared);
             self.run_close();
@@ -140,9 +140,8 @@ impl Session {
             self.wait_while(|shared| shared.sender_lives);
         }
         self.outbox.abandon();
-        if let Some(shutdown) = &self.shutdown {
-            shutdown();
-        }
+        self.shut();
+        self.callbacks.close();
         self.wait_while(Shared::is_alive);
     }
 
@@ -160,7 +159,8 @@ impl Session {
     pub(super) fn force(self: &Arc<Self>, cause: Error, shuts: bool) {
         self.is_peer_gone.store(true, Ordering::Relaxed);
         let mut shared = self.shared.lock();
-        let (failed, says_goodbye) = shared.state.force(cause);
+        shared.is_forced = true;
+        let (failed, says_goodbye) = shared.state.force(cause, self.outbox.cut_requests());
         let jobs = shared.pool.take_all();
         self.end_work(&mut shared);
         let goodbye = (says_goodbye && !shared.is_aborted)
@@ -171,13 +171,19 @@ impl Session {
         drop(shared);
         drop(jobs);
         self.fail_all(failed);
-        self.callbacks.close();
         self.ring_if(goodbye);
         if is_over {
             self.outbox.abandon();
         }
-        if shuts && let Some(shutdown) = &self.shutdown {
-            shutdown();
+        if shuts {
+            self.shut();
+        }
+    }
+
+    /// Frees what is stuck in the transport, if that can be done.
+    fn shut(&self) {
+        if let Some(shutdown) = &self.shutdown {
+            self.contained(|| shutdown());
         }
     }
 
@@ -214,19 +220,18 @@ impl Session {
         if in_order && !self.is_on_demand && !self.ends_writer {
             return self.take_transport();
         }
-        if self.is_on_demand
-            && let Some(shutdown) = &self.shutdown
-        {
-            shutdown();
+        let finish = self.finish.lock().take();
+        // What has a way to be finished ends by itself: a child, which is killed otherwise.
+        if self.is_on_demand && finish.is_none() {
+            self.shut();
         }
         // A child ends when it finds its pipes closed, so these go first.
         let mut streams = self.streams.lock();
         let (reader, writer) = (streams.reader.take(), streams.writer.take());
         drop(streams);
-        drop((reader, writer));
-        let finish = self.finish.lock().take();
+        self.contained(|| drop((reader, writer)));
         if let Some(finish) = finish {
-            finish(close_by);
+            self.contained(|| finish(close_by));
         }
         None
     }
@@ -246,7 +251,9 @@ impl Session {
             return Err(Error::WouldDeadlock);
         }
         self.wait_for(|shared| {
-            shared.state.input_end().is_some() || shared.closing == Closing::Done
+            let state = &shared.state;
+            let has_failed = state.fault().is_some() && state.is_output_over();
+            state.input_end().is_some() || has_failed || shared.closing == Closing::Done
         });
         let shared = self.shared.lock();
         match shared.state.input_end().or(shared.state.fault()) {
@@ -264,7 +271,7 @@ impl Session {
         }
         self.wait_for(|shared| match shared.closing {
             Closing::No => !shared.is_alive(),
-            Closing::Running => false,
+            Closing::Due | Closing::Running => false,
             Closing::Done => true,
         });
         self.shared.lock().final_report()
@@ -351,13 +358,16 @@ impl Shared {
 
     pub(super) fn summarize(&self) -> Summary {
         let end = self.state.input_end();
-        let partial = &self.first_octets;
+        // While not even the first packet is complete, what came of it tells most.
+        let partial = (!self.first_octets.is_empty()).then(|| {
+            let quote = foreign::quoted(&self.first_octets);
+            Arc::from(format!("the peer's first packet is incomplete: {quote}"))
+        });
         Summary {
             cause: self.state.fault().cloned(),
             losses: self.state.losses(),
             peer_said_goodbye: end.is_some_and(|end| matches!(**end, Error::PeerClosed)),
-            diagnosis: self.diagnosis.clone(),
-            partial_input: (!partial.is_empty()).then(|| foreign::quoted(partial).into()),
+            diagnosis: self.diagnosis.clone().or(partial),
         }
     }
 }

@@ -188,7 +188,10 @@ impl Connection {
                     .session
                     .as_ref()
                     .is_some_and(|current| Arc::ptr_eq(current, &session));
-                if !is_same {
+                if !is_same || life.is_opening {
+                    drop(life);
+                    drop(session);
+                    life = self.inner.life.lock();
                     continue;
                 }
             }
@@ -210,9 +213,8 @@ impl Connection {
         };
         match Session::start(self, transport) {
             Ok(reference) => {
-                log::debug!(target: LOG, "{}: open", self.name());
-                self.inner.life.lock().session = Some(Arc::clone(reference.session()));
                 drop(opening);
+                log::debug!(target: LOG, "{}: open", self.name());
                 Ok(reference)
             }
             Err((error, transport)) => {
@@ -223,6 +225,13 @@ impl Connection {
                 Err(error)
             }
         }
+    }
+
+    /// Makes a session the present one.
+    fn publish(&self, session: &Arc<Session>) {
+        let last = self.inner.life.lock().session.replace(Arc::clone(session));
+        // With it the user's streams and hooks may go: not under the lock.
+        drop(last);
     }
 
     /// Returns the present session, or the last one.
@@ -289,6 +298,11 @@ impl Connection {
     /// Those of [`submit`](Self::submit) and of [`PendingResponse::wait`].
     #[doc(alias = "__call__")]
     pub fn call(&self, request: Request) -> Result<Response> {
+        if let Some(session) = self.session()
+            && place::is_receiver_or_sender(&session)
+        {
+            return Err(Error::WouldDeadlock);
+        }
         // The wait that follows sends it.
         self.submit_with(request, true, false)?.wait()
     }
@@ -299,17 +313,17 @@ impl Connection {
         may_wait: bool,
         rings: bool,
     ) -> Result<PendingResponse> {
-        if let Some(session) = self.session() {
-            if !session.is_closing() {
+        let session = self.session();
+        if let Some(session) = &session {
+            // A handler that calls back while its connection closes is told so.
+            if !self.is_on_demand() && !session.is_closing() || place::belongs_to(session) {
                 return session.submit(request, may_wait, rings);
-            }
-            if place::belongs_to(&session) {
-                return Err(Error::RequestsFinished);
             }
         }
         if !self.is_on_demand() {
             return Err(Error::Closed);
         }
+        // The reference keeps it from being closed between here and there.
         let reference = self.refer()?;
         reference.session().submit(request, may_wait, rings)
     }

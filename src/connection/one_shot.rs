@@ -1,6 +1,7 @@
 //! The one-shot behind a pending response: settled once, told to one waiter of any kind.
 
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -68,7 +69,12 @@ impl OneShot {
         drop(content);
         self.settled.notify_all();
         match listener {
-            Listener::Waker(waker) => waker.wake(),
+            // A waker is the user's. Its panic must not keep the settling thread from the others.
+            Listener::Waker(waker) => {
+                if panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+                    log::error!(target: super::LOG, "a waker panicked");
+                }
+            }
             Listener::Notice(notice) => notice(),
             Listener::None | Listener::Callback(_) => {}
         }

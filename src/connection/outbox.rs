@@ -50,6 +50,12 @@ pub(super) struct Outbox {
     /// Whether a stuck write can be freed, so that others than the sender may write.
     may_share_role: bool,
     is_abandoned: AtomicBool,
+    /// The number of the last packet that was given to the writer.
+    handed_over: AtomicU64,
+    /// Requests that have not been handed over must not be any more.
+    are_requests_cut: AtomicBool,
+    /// The fate is no longer `Working`, so the sender must not rest.
+    is_over: AtomicBool,
     pub(super) writes: AtomicU64,
     pub(super) flushes: AtomicU64,
     pub(super) octets: AtomicU64,
@@ -71,8 +77,6 @@ pub(super) struct WriteSide {
     pub(super) writer: Option<PacketWriter<BoxedWriter>>,
     batch: Vec<Queued>,
     last_taken: u64,
-    /// The number of the last packet that was given to the writer.
-    pub(super) last_handed_over: u64,
     is_unflushed: bool,
     /// Since when something has been waiting in the buffer.
     pub(super) waiting_since: Option<Instant>,
@@ -91,7 +95,6 @@ impl Outbox {
                 writer: None,
                 batch: Vec::new(),
                 last_taken: 0,
-                last_handed_over: 0,
                 is_unflushed: false,
                 waiting_since: None,
                 answers: 0,
@@ -104,6 +107,9 @@ impl Outbox {
             grace,
             may_share_role,
             is_abandoned: AtomicBool::new(false),
+            handed_over: AtomicU64::new(0),
+            are_requests_cut: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             writes: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
             octets: AtomicU64::new(0),
@@ -156,11 +162,12 @@ impl Outbox {
             && self.may_share_role
             && let Some(mut role) = self.role.try_lock()
         {
-            // Nothing may stay in the buffer: the sender does not know of it.
-            role.pump(session, true);
-            let is_working = matches!(role.fate, Fate::Working);
+            // Nothing may stay in the buffer: the sender does not know of it. What others queue
+            // meanwhile is not ours to write.
+            role.pump(session, Some(number));
             drop(role);
-            if !is_working {
+            fence(Ordering::SeqCst);
+            if self.is_over.load(Ordering::SeqCst) || !self.queued.is_empty() {
                 self.ring();
             }
             return;
@@ -169,9 +176,11 @@ impl Outbox {
         self.ring();
     }
 
-    /// Wants everything that is queued, because somebody waits for room.
-    pub(super) fn want_all(&self) {
-        self.wanted.store(u64::MAX, Ordering::SeqCst);
+    /// Has everything up to that number sent, by the sender.
+    pub(super) fn want(&self, number: u64) {
+        self.wanted.fetch_max(number, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.ring();
     }
 
     /// Parks the sender until something is to be done, or until the deadline.
@@ -186,7 +195,8 @@ impl Outbox {
                     || self.queued.len() >= WAITING_PACKETS
             }
         };
-        if !is_wanted && !self.is_abandoned.load(Ordering::SeqCst) {
+        let is_over = || self.is_over.load(Ordering::SeqCst);
+        if !is_wanted && !is_over() && !self.is_abandoned.load(Ordering::SeqCst) {
             match deadline {
                 None => thread::park(),
                 Some(deadline) => {
@@ -199,6 +209,18 @@ impl Outbox {
 
     pub(super) fn enter_sender(&self) {
         let _ = self.sender.set(thread::current());
+    }
+
+    /// Lets no further request be written, also none of a batch that a stuck write holds up;
+    /// returns the number of the last packet that may have been.
+    pub(super) fn cut_requests(&self) -> u64 {
+        self.are_requests_cut.store(true, Ordering::SeqCst);
+        // The writer stores before it looks: either it sees the cut, or we see its number.
+        self.handed_over.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn last_handed_over(&self) -> u64 {
+        self.handed_over.load(Ordering::SeqCst)
     }
 
     /// Has the sender end without saying goodbye.
@@ -216,8 +238,9 @@ impl Outbox {
 }
 
 impl WriteSide {
-    /// Writes what is queued, and flushes if that is due. What comes of it is in `fate`.
-    pub(super) fn pump(&mut self, session: &Session, flushes: bool) {
+    /// Writes what is queued, and flushes if that is due. With `until`, writes no further than
+    /// that number and flushes in any case. What comes of it is in `fate`.
+    pub(super) fn pump(&mut self, session: &Session, until: Option<u64>) {
         let outbox = &session.outbox;
         if !matches!(self.fate, Fate::Working) {
             return;
@@ -228,7 +251,7 @@ impl WriteSide {
         }
         // The user's `Write` may panic. The role is released all the same, and the connection
         // fails like after any other write error.
-        let written = panic::catch_unwind(AssertUnwindSafe(|| self.write(session, flushes)));
+        let written = panic::catch_unwind(AssertUnwindSafe(|| self.write(session, until)));
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.fate = Fate::Failed(Error::Write(Arc::new(error))),
@@ -237,20 +260,29 @@ impl WriteSide {
                 self.fate = Fate::Failed(Error::Panicked(text.into()));
             }
         }
+        if !matches!(self.fate, Fate::Working) {
+            outbox.is_over.store(true, Ordering::SeqCst);
+        }
         if let Some(writer) = &self.writer {
             outbox.writes.store(writer.writes(), Ordering::Relaxed);
             outbox.octets.store(writer.written(), Ordering::Relaxed);
         }
     }
 
-    fn write(&mut self, session: &Session, flushes: bool) -> io::Result<()> {
+    fn write(&mut self, session: &Session, until: Option<u64>) -> io::Result<()> {
         let outbox = &session.outbox;
         let Some(writer) = &mut self.writer else {
             return Ok(());
         };
         let mut has_ended = false;
         while !has_ended {
+            let is_far_enough = |last: u64| until.is_some_and(|until| last >= until);
             while self.batch.len() < BATCH
+                && !is_far_enough(
+                    self.batch
+                        .last()
+                        .map_or(self.last_taken, |last| last.number),
+                )
                 && let Some(queued) = outbox.pop()
             {
                 self.batch.push(queued);
@@ -267,16 +299,21 @@ impl WriteSide {
             self.answers += answers.count() as u64;
             for queued in self.batch.drain(..) {
                 log::trace!(target: super::LOG_WIRE, "{}: sends {}", session.config.name, queued.packet);
-                self.last_handed_over = queued.number;
+                outbox.handed_over.store(queued.number, Ordering::SeqCst);
+                let is_request = matches!(queued.packet.kind(), PacketKind::Request(_));
+                if is_request && outbox.are_requests_cut.load(Ordering::SeqCst) {
+                    continue;
+                }
                 self.is_unflushed = true;
                 writer.write_packet(&queued.packet)?;
                 has_ended |= queued.packet.kind() == PacketKind::EndOfStream;
             }
         }
         if self.is_unflushed {
-            let is_due = flushes
+            let is_due = until.is_some()
                 || has_ended
                 || outbox.grace.is_zero()
+                || writer.buffered_len() >= WAITING_OCTETS
                 || outbox.wanted.load(Ordering::SeqCst) > outbox.flushed.load(Ordering::SeqCst)
                 || self.waiting_since.is_some_and(|since| {
                     outbox
@@ -294,13 +331,6 @@ impl WriteSide {
         self.waiting_since = None;
         self.answers = 0;
         outbox.flushed.store(self.last_taken, Ordering::SeqCst);
-        // Whoever wanted everything wanted what had been queued by then.
-        let _ = outbox.wanted.compare_exchange(
-            u64::MAX,
-            self.last_taken,
-            Ordering::SeqCst,
-            Ordering::SeqCst,
-        );
         if has_ended {
             self.fate = Fate::Ended;
         }

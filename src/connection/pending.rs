@@ -165,9 +165,16 @@ impl<T> PendingResponse<T> {
                 if place::is_receiver_or_sender(session) {
                     return Some(Err(Error::WouldDeadlock));
                 }
-                session.flush_request(self.number, deadline.is_none());
             }
-            if !place::wait_lending(deadline, |deadline| self.shared.wait(deadline)) {
+            // The slot is lent before the request goes out: what it makes the peer ask comes
+            // after the wait began.
+            let has_come = place::wait_lending(deadline, |until| {
+                if let Some(session) = self.session() {
+                    session.flush_request(self.number, deadline.is_none());
+                }
+                self.shared.wait(until)
+            });
+            if !has_come {
                 return None;
             }
         }

@@ -139,7 +139,8 @@ impl<T> PendingSet<T> {
         if self.members.is_empty() {
             return None;
         }
-        for number in self.fresh.drain(..) {
+        // A set may be made on one thread and waited for on another, so all are looked at.
+        while let Some(number) = self.fresh.pop() {
             if let Some(Err(error)) = self.members.get(&number).map(PendingResponse::flush) {
                 self.members.remove(&number);
                 return Some((number, Err(error)));

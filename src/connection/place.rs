@@ -33,38 +33,39 @@ pub(super) fn enter(session: &Arc<Session>, role: Role) {
 
 /// Whether this is a thread of any connection: it must not wait for one to end.
 pub(super) fn is_ours() -> bool {
-    PLACE.with(|place| place.borrow().is_some())
+    look(|_| true).unwrap_or(false)
 }
 
 /// Whether this thread runs a handler, of any connection.
 pub(super) fn is_worker() -> bool {
-    PLACE.with(|place| matches!(&*place.borrow(), Some((_, Role::Worker))))
+    look(|(_, role)| *role == Role::Worker).unwrap_or(false)
 }
 
 /// Whether this thread is the one that has to end waits for that session's answers.
 pub(super) fn is_receiver_or_sender(session: &Session) -> bool {
-    has_role(session, |role| {
-        matches!(role, Role::Receiver | Role::Sender)
-    })
+    look(|(of, role)| is(of, session) && matches!(role, Role::Receiver | Role::Sender))
+        .unwrap_or(false)
 }
 
 /// Whether this thread is one that the end of that session waits for.
 pub(super) fn belongs_to(session: &Session) -> bool {
-    has_role(session, |_| true)
-}
-
-fn has_role(session: &Session, fits: impl FnOnce(Role) -> bool) -> bool {
-    PLACE.with(|place| match &*place.borrow() {
-        Some((of, role)) => std::ptr::eq(of.as_ptr(), session) && fits(*role),
-        None => false,
-    })
+    look(|(of, _)| is(of, session)).unwrap_or(false)
 }
 
 fn worker_session() -> Option<Arc<Session>> {
-    PLACE.with(|place| match &*place.borrow() {
-        Some((session, Role::Worker)) => session.upgrade(),
-        _ => None,
-    })
+    look(|(of, role)| (*role == Role::Worker).then(|| of.upgrade()))??
+}
+
+/// Looks at where this thread is, if it is anywhere. A guard may be dropped by the destructor of
+/// somebody's thread-local value, when ours is gone.
+fn look<T>(at: impl FnOnce(&(Weak<Session>, Role)) -> T) -> Option<T> {
+    PLACE
+        .try_with(|place| place.borrow().as_ref().map(at))
+        .ok()?
+}
+
+fn is(of: &Weak<Session>, session: &Session) -> bool {
+    std::ptr::eq(of.as_ptr(), session)
 }
 
 /// Waits with `wait`, which is given a deadline and says whether what it waits for has come.

@@ -48,6 +48,8 @@ pub(super) struct Pool<J> {
     idle: usize,
     /// Threads that have been told to look for work and have not looked yet.
     called: usize,
+    /// Threads that have been asked for and do not run yet.
+    starting: usize,
     slots: usize,
     max_threads: usize,
     is_ending: bool,
@@ -74,6 +76,7 @@ impl<J> Pool<J> {
             threads: 0,
             idle: 0,
             called: 0,
+            starting: 0,
             slots,
             max_threads: max_threads.max(slots),
             is_ending: false,
@@ -163,7 +166,7 @@ impl<J> Pool<J> {
     /// Says who is to look for work. To be asked after every change that may let a request start.
     pub(super) fn call(&mut self) -> Call {
         let startable = self.free > 0 && self.has_jobs() || self.lendable().is_some();
-        if !startable || self.called > 0 {
+        if !startable || self.called > 0 || self.starting > 0 {
             Call::Nobody
         } else if self.idle > 0 {
             self.idle = self.idle.saturating_sub(1);
@@ -171,7 +174,7 @@ impl<J> Pool<J> {
             Call::Waiting
         } else if self.threads < self.max_threads {
             self.threads = self.threads.saturating_add(1);
-            self.called = self.called.saturating_add(1);
+            self.starting = self.starting.saturating_add(1);
             Call::New
         } else {
             Call::Nobody
@@ -181,14 +184,24 @@ impl<J> Pool<J> {
     /// Takes out the requests that no thread can ever start: all threads there may be have
     /// handlers that wait.
     pub(super) fn take_stuck(&mut self) -> Vec<J> {
-        if self.threads < self.max_threads || self.lent.len() < self.threads {
+        if self.threads < self.max_threads || !self.is_stuck() {
             return Vec::new();
         }
         self.take_all()
     }
 
+    /// Whether every thread has a handler that waits.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.lent.len() >= self.threads
+    }
+
     pub(super) fn take_all(&mut self) -> Vec<J> {
         self.jobs.drain(..).map(|(_, job)| job).collect()
+    }
+
+    /// A new thread runs and looks for work now, or could not be started.
+    pub(super) fn started(&mut self) {
+        self.starting = self.starting.saturating_sub(1);
     }
 
     /// A thread that was called looks for work now.
@@ -300,10 +313,10 @@ mod tests {
             Call::Nobody,
             "the one that was called calls the next"
         );
-        pool.came();
+        pool.started();
         pool.start();
         assert_eq!(pool.call(), Call::New);
-        pool.came();
+        pool.started();
         pool.start();
         assert_eq!(pool.call(), Call::Nobody);
         pool.finish(Slot::Own);
@@ -312,11 +325,33 @@ mod tests {
         assert_eq!(pool.call(), Call::Waiting);
     }
 
+    /// A thread that becomes idle while another is being started is not taken for it: it would
+    /// be counted as idle for ever, and calls would go to nobody.
+    #[test]
+    fn call_for_a_new_thread_is_not_answered_by_an_idle_one() {
+        let mut pool = pool(4, 8, 1);
+        assert_eq!(pool.call(), Call::New);
+        pool.started();
+        pool.start();
+        pool.push(1);
+        assert_eq!(pool.call(), Call::New);
+        pool.finish(Slot::Own);
+        assert!(pool.start().is_some());
+        pool.finish(Slot::Own);
+        assert!(pool.start().is_none());
+        assert!(pool.may_wait());
+        assert!(!pool.has_called());
+        pool.started();
+        assert!(pool.start().is_none());
+        assert!(pool.may_wait());
+        assert_eq!((pool.threads, pool.idle), (2, 2));
+    }
+
     #[test]
     fn requests_are_stuck_when_every_thread_there_may_be_waits() {
         let mut pool = pool(1, 1, 2);
         assert_eq!(pool.call(), Call::New);
-        pool.came();
+        pool.started();
         pool.start();
         assert!(pool.take_stuck().is_empty());
         pool.lend();

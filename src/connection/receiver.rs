@@ -213,13 +213,12 @@ impl Session {
         self.end_work(&mut shared);
         self.notify_submitters(&shared);
         self.progress.notify_all();
+        // A response that was held for company gets none any more.
+        let last = urgent.unwrap_or(shared.state.last_queued());
         drop(shared);
         self.fail_all(failed);
         self.callbacks.close();
-        self.ring_if(urgent);
-        // A response that was held for company gets none any more.
-        self.outbox.want_all();
-        self.outbox.ring();
+        self.outbox.want(last);
     }
 
     fn ask_for_diagnosis(&self) -> Option<Arc<str>> {

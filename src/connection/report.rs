@@ -46,7 +46,6 @@ pub(super) struct Summary {
     pub(super) losses: Losses,
     pub(super) peer_said_goodbye: bool,
     pub(super) diagnosis: Option<Arc<str>>,
-    pub(super) partial_input: Option<Arc<str>>,
 }
 
 impl CloseReport {
@@ -138,15 +137,11 @@ impl CloseReport {
         self.summary.losses.late_responses
     }
 
-    /// Returns what the transport knows of its end, if it ended without a goodbye: of a child
-    /// process the exit status and its last words.
+    /// Returns what else is known of the end, if there was no goodbye: of a child process the
+    /// exit status and its last words; of a peer whose first packet is still incomplete, what
+    /// came of it.
     pub fn diagnosis(&self) -> Option<&str> {
         self.summary.diagnosis.as_deref()
-    }
-
-    /// Returns a quotation of what came of the peer's first packet, if not even that was complete.
-    pub fn partial_input(&self) -> Option<&str> {
-        self.summary.partial_input.as_deref()
     }
 
     /// Returns the transport, if both directions ended with `END_OF_STREAM`, so that it can carry

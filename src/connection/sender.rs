@@ -18,10 +18,11 @@ pub(super) fn run(session: &Arc<Session>) {
     place::enter(session, Role::Sender);
     let outbox = &session.outbox;
     outbox.enter_sender();
-    outbox.role.lock().writer = session.streams.lock().writer.take().map(PacketWriter::new);
+    let writer = session.streams.lock().writer.take();
+    outbox.role.lock().writer = writer.map(PacketWriter::new);
     let fate = loop {
         let mut role = outbox.role.lock();
-        role.pump(session, false);
+        role.pump(session, None);
         let (fate, since) = (role.fate.clone(), role.waiting_since);
         drop(role);
         if !matches!(fate, Fate::Working) {
@@ -33,19 +34,15 @@ pub(super) fn run(session: &Arc<Session>) {
         Fate::Ended => {
             let hook = session.end_of_write.lock().take();
             if let Some(end_of_write) = hook {
-                end_of_write();
+                session.contained(end_of_write);
             }
             session.shared.lock().state.output_over();
         }
         Fate::Failed(error) => session.output_failed(error),
         Fate::Working | Fate::Abandoned => {}
     }
-    let writer = outbox
-        .role
-        .lock()
-        .writer
-        .take()
-        .map(PacketWriter::into_inner);
+    let writer = outbox.role.lock().writer.take();
+    let writer = writer.map(PacketWriter::into_inner);
     session.streams.lock().writer = writer;
     let mut shared = session.shared.lock();
     shared.sender_lives = false;
@@ -72,7 +69,7 @@ impl Session {
     /// the rest.
     fn output_failed(self: &Arc<Self>, error: Error) {
         let role = self.outbox.role.lock();
-        let (last_handed_over, mut answers) = (role.last_handed_over, role.answers);
+        let mut answers = role.answers;
         drop(role);
         self.is_peer_gone.store(true, Ordering::Relaxed);
 
@@ -80,9 +77,10 @@ impl Session {
         while let Some(queued) = self.outbox.pop() {
             answers += u64::from(queued.packet.is_response());
         }
-        let failed = shared
-            .state
-            .fail_output(error.clone(), last_handed_over, answers);
+        let failed =
+            shared
+                .state
+                .fail_output(error.clone(), self.outbox.last_handed_over(), answers);
         // Their answers could not be sent.
         let jobs = shared.pool.take_all();
         for job in &jobs {
@@ -98,7 +96,7 @@ impl Session {
 
         let deadline = Instant::now() + LAST_ANSWERS;
         let mut shared = self.shared.lock();
-        while shared.state.input_end().is_none() && !shared.is_aborted {
+        while shared.state.input_end().is_none() && !shared.is_forced {
             if self.progress.wait_until(&mut shared, deadline).timed_out() {
                 break;
             }

@@ -106,6 +106,7 @@ pub(super) struct Shared {
     /// Until when a close may take; `None` is without limit.
     pub(super) close_by: Option<Instant>,
     pub(super) is_aborted: bool,
+    pub(super) is_forced: bool,
     pub(super) stats: ConnectionStats,
     /// What the transport knows of its end.
     pub(super) diagnosis: Option<Arc<str>>,
@@ -120,6 +121,8 @@ pub(super) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closing {
     No,
+    /// The last reference has gone, and who let it go will close.
+    Due,
     Running,
     Done,
 }
@@ -162,6 +165,7 @@ impl Session {
             closing: Closing::No,
             close_by: None,
             is_aborted: false,
+            is_forced: false,
             stats: ConnectionStats::default(),
             diagnosis: None,
             first_octets: Vec::new(),
@@ -209,10 +213,10 @@ impl Session {
             }
         })?;
         let session = Arc::clone(self);
-        let connection = connection.clone();
+        let its_connection = connection.clone();
         let receiver = self.spawn("receiver", move || {
             if gone.recv().is_ok() {
-                receiver::run(&session, &connection);
+                receiver::run(&session, &its_connection);
             }
         });
         match receiver {
@@ -223,6 +227,8 @@ impl Session {
                 return Err(error);
             }
         }
+        // From the first request on, a handler must find the connection open.
+        connection.publish(self);
         // The two receive one each; neither can be gone.
         let _ = go.send(());
         let _ = go.send(());
@@ -272,8 +278,12 @@ impl Session {
             return false;
         }
         // Somebody may have opened it again in between, under this lock.
-        let shared = self.shared.lock();
-        self.references.load(Ordering::Acquire) == 0 && shared.closing == Closing::No
+        let mut shared = self.shared.lock();
+        let is_due = self.references.load(Ordering::Acquire) == 0 && shared.closing == Closing::No;
+        if is_due {
+            shared.closing = Closing::Due;
+        }
+        is_due
     }
 
     /// Counts one more reference unless the session is being closed.
@@ -351,8 +361,7 @@ impl Session {
                 break Ok(());
             }
             // What fills the queue or is owed must be on its way while we wait.
-            self.outbox.want_all();
-            self.outbox.ring();
+            self.outbox.want(shared.state.last_queued());
             self.room.wait(shared);
         };
         shared.submitters.retain(|waiting| *waiting != ticket);
@@ -398,12 +407,12 @@ impl Session {
             && let Err(error) = self.start_callbacks()
         {
             self.cancel(key);
-            contained(&self.config.name, move || callback(Err(error)));
+            self.contained(move || callback(Err(error)));
             return;
         }
         match one_shot.call_back(callback) {
             Told::Call(callback, answer) => {
-                contained(&self.config.name, move || callback(answer));
+                self.contained(move || callback(answer));
             }
             Told::Done => self.flush_request(number, false),
         }
@@ -419,6 +428,11 @@ impl Session {
                 job();
             }
         }
+    }
+
+    /// Runs a hook, or drops what is the user's; a panic in it ends there.
+    pub(super) fn contained(&self, code: impl FnOnce()) {
+        contained(&self.config.name, code);
     }
 
     pub(super) fn fail_all(&self, failed: Vec<Failed<Arc<OneShot>>>) {
@@ -491,12 +505,12 @@ impl Session {
     }
 }
 
-/// Runs a user's callback; a panic in it ends there.
-fn contained(name: &str, callback: impl FnOnce()) {
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(callback)) {
+/// Runs a user's code; a panic in it ends there.
+fn contained(name: &str, code: impl FnOnce()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(code)) {
         log::error!(
             target: super::LOG,
-            "{name}: a callback panicked: {}",
+            "{name}: a callback or a hook panicked: {}",
             super::panic_text(&*payload)
         );
     }

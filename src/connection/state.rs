@@ -70,10 +70,13 @@ enum Input {
 enum Goodbye {
     /// It is not.
     None,
-    /// Once what we have accepted is answered.
-    AfterServing,
-    /// Once, besides, our own requests are answered.
+    /// The peer's direction has ended: both end packets follow the last answer.
+    AfterInput,
+    /// No requests follow; the end does once what we have accepted and our own requests are
+    /// answered.
     AfterAnswers,
+    /// The same, but it does not wait for the answers to our own requests.
+    AfterServing,
 }
 
 /// What became of a request of ours, in numbers, and of the peer's.
@@ -312,6 +315,10 @@ impl<W> State<W> {
 
     // ---- the send queue ----------------------------------------------------------------
 
+    pub(super) fn last_queued(&self) -> u64 {
+        self.last_queued
+    }
+
     /// Numbers a packet that is queued for the sender.
     pub(super) fn number(&mut self) -> u64 {
         self.last_queued = self.last_queued.saturating_add(1);
@@ -367,10 +374,9 @@ impl<W> State<W> {
         if self.goodbye == Goodbye::None || self.output >= Output::Ended {
             return (false, false);
         }
-        let requests = self.finish_requests();
-        // end_stream() is stronger than close() here: it was asked for and does not wait.
-        let answered = self.awaited == 0 || self.goodbye != Goodbye::AfterAnswers;
-        let stream = self.serving.is_empty() && answered;
+        let is_answered = self.awaited == 0 || self.goodbye != Goodbye::AfterAnswers;
+        let stream = self.serving.is_empty() && is_answered;
+        let requests = (stream || self.goodbye > Goodbye::AfterInput) && self.finish_requests();
         if stream {
             self.output = Output::Ended;
         }
@@ -386,10 +392,10 @@ impl<W> State<W> {
             self.fault.get_or_insert_with(|| Arc::clone(&cause));
         }
         self.input = Input::Ended(Arc::clone(&cause));
-        self.end_stream();
+        self.goodbye = self.goodbye.max(Goodbye::AfterInput);
         // A write error is the reason for which the peer may have gone.
         let closed = Arc::clone(self.closed.get_or_insert(cause));
-        self.fail_calls(&closed, None)
+        self.fail_calls(&closed, self.last_taken, false)
     }
 
     /// Writing has failed. What was not handed to the transport fails now, what was may still be
@@ -414,16 +420,16 @@ impl<W> State<W> {
             self.fault.get_or_insert_with(|| Arc::clone(&cause));
         }
         let closed = Arc::clone(self.closed.get_or_insert(cause));
-        self.fail_calls(&closed, Some(last_handed_over))
+        self.fail_calls(&closed, last_handed_over, true)
     }
 
     /// Ends everything at once. `END_OF_STREAM` is still to be queued if `true` comes back: that
     /// is so when everything we had accepted has been answered.
-    pub(super) fn force(&mut self, cause: Error) -> (Vec<Failed<W>>, bool) {
+    pub(super) fn force(&mut self, cause: Error, last_handed_over: u64) -> (Vec<Failed<W>>, bool) {
         let cause = Arc::new(cause);
         self.fault.get_or_insert_with(|| Arc::clone(&cause));
         let closed = Arc::clone(self.closed.get_or_insert(cause));
-        let failed = self.fail_calls(&closed, None);
+        let failed = self.fail_calls(&closed, last_handed_over, false);
         let unanswered = u64::try_from(self.serving.drain().count()).unwrap_or(u64::MAX);
         self.left_unsent(unanswered);
         self.finish_requests();
@@ -443,13 +449,17 @@ impl<W> State<W> {
         }
     }
 
-    /// Fails all requests, or only those that were queued after the number `keep`.
-    fn fail_calls(&mut self, cause: &Arc<Error>, keep: Option<u64>) -> Vec<Failed<W>> {
-        let last_sent = keep.unwrap_or(self.last_taken);
+    /// Fails all requests, or only those that have not been sent.
+    fn fail_calls(
+        &mut self,
+        cause: &Arc<Error>,
+        last_sent: u64,
+        keeps_sent: bool,
+    ) -> Vec<Failed<W>> {
         let mut failed = Vec::new();
         let mut kept = HashMap::new();
         for (key, mut call) in self.calls.drain() {
-            if keep.is_some_and(|last| call.number <= last) {
+            if keeps_sent && call.number <= last_sent {
                 kept.insert(key, call);
                 continue;
             }

@@ -19,12 +19,20 @@ pub(super) struct Job {
     pub(super) packet: Packet,
 }
 
+/// An answer in the send queue.
+struct QueuedAnswer {
+    /// The number of the last packet that was queued with it.
+    last: u64,
+    /// The goodbye follows it.
+    is_final: bool,
+}
+
 type NextJob = Option<(Job, Slot)>;
 
 fn run(session: &Arc<Session>, connection: &Connection) {
     place::enter(session, Role::Worker);
     let mut shared = session.shared.lock();
-    shared.pool.came();
+    shared.pool.started();
     let mut next = shared.pool.start();
     loop {
         let Some((job, slot)) = next else {
@@ -66,7 +74,7 @@ impl Session {
         match self.config.handler.as_ref()? {
             Handler::Answers(handler) => {
                 let outcome = panic::catch_unwind(AssertUnwindSafe(|| handler.handle(incoming)));
-                Some(self.answer_packet(
+                Some(self.contained_answer(
                     key,
                     outcome.unwrap_or_else(|payload| Err(panicked(&*payload))),
                 ))
@@ -86,12 +94,14 @@ impl Session {
 
     /// Answers a request from outside a worker.
     pub(super) fn answer(self: &Arc<Self>, key: Key, answer: Answered) {
-        let packet = self.answer_packet(key, answer);
+        let packet = self.contained_answer(key, answer);
         let mut shared = self.shared.lock();
-        let urgent = self.queue_answer(&mut shared, key, packet);
-        let held = shared.pool.has_jobs() || shared.more_buffered;
+        let queued = self.queue_answer(&mut shared, key, packet);
+        let more_follow = shared.pool.has_jobs() || shared.more_buffered;
         drop(shared);
-        self.send_answer(urgent, held, false);
+        if let Some(queued) = queued {
+            self.send_answer(&queued, more_follow, false);
+        }
     }
 
     /// Answers, frees the slot and takes the next request, all under one lock.
@@ -102,37 +112,52 @@ impl Session {
         slot: Slot,
     ) -> (parking_lot::MutexGuard<'_, Shared>, NextJob) {
         let mut shared = self.shared.lock();
-        let number = answer.and_then(|packet| self.queue_answer(&mut shared, key, packet));
+        let queued = answer.and_then(|packet| self.queue_answer(&mut shared, key, packet));
         shared.pool.finish(slot);
         let next = shared.pool.start();
-        let Some(number) = number else {
+        let Some(queued) = queued else {
             return (shared, next);
         };
-        let held = shared.pool.has_jobs() || shared.more_buffered;
+        let more_follow = shared.pool.has_jobs() || shared.more_buffered;
         drop(shared);
-        self.send_answer(Some(number), held, true);
-        (self.shared.lock(), next)
+        self.send_answer(&queued, more_follow, true);
+        let mut shared = self.shared.lock();
+        // Somebody may have seen a free slot and no idle thread meanwhile, and left it to us.
+        let next = next.or_else(|| shared.pool.start());
+        (shared, next)
     }
 
-    /// Queues an answer, unless it can no longer be sent, and what that lets follow.
-    fn queue_answer(&self, shared: &mut Shared, key: Key, packet: Packet) -> Option<u64> {
+    /// Queues an answer, unless it can no longer be sent, and the goodbye that it was the last
+    /// to hold up.
+    fn queue_answer(&self, shared: &mut Shared, key: Key, packet: Packet) -> Option<QueuedAnswer> {
         if !shared.state.served(key) {
             return None;
         }
         let number = self.queue(shared, packet);
-        Some(self.queue_goodbyes(shared).unwrap_or(number))
+        let goodbye = self.queue_goodbyes(shared);
+        Some(QueuedAnswer {
+            last: goodbye.unwrap_or(number),
+            is_final: goodbye.is_some(),
+        })
     }
 
     /// Has an answer sent: at once, or in the company of those that follow (law L11).
-    fn send_answer(&self, number: Option<u64>, held: bool, may_write: bool) {
-        match number {
-            Some(_) if held => self.outbox.notify(0),
-            Some(number) => self.outbox.flush(self, number, may_write),
-            None => {}
+    fn send_answer(&self, queued: &QueuedAnswer, more_follow: bool, may_write: bool) {
+        if more_follow && !queued.is_final {
+            self.outbox.notify(0);
+        } else {
+            self.outbox.flush(self, queued.last, may_write);
         }
     }
 
-    /// Makes the packet that answers a request. What cannot be sent as it is becomes the answer
+    /// Makes the packet that answers a request. An error is the user's, and may panic when it is
+    /// shown or dropped.
+    fn contained_answer(&self, key: Key, answer: Answered) -> Packet {
+        panic::catch_unwind(AssertUnwindSafe(|| self.answer_packet(key, answer)))
+            .unwrap_or_else(|_| Packet::refusal(key.0, key.1, rejection_text::FAILED))
+    }
+
+    /// The packet of an answer. What cannot be sent as it is becomes the answer
     /// of a handler that failed.
     fn answer_packet(&self, (channel, tag): Key, answer: Answered) -> Packet {
         let failed = |error: BoxError| {
@@ -217,9 +242,9 @@ impl Session {
     fn start_failed(self: &Arc<Self>, error: &dyn std::fmt::Display) {
         log::error!(target: super::LOG, "{}: cannot start a worker: {error}", self.config.name);
         let mut shared = self.shared.lock();
-        shared.pool.came();
+        shared.pool.started();
         shared.pool.left();
-        let jobs = if shared.pool.threads() == 0 {
+        let jobs = if shared.pool.is_stuck() {
             shared.pool.take_all()
         } else {
             Vec::new()
