@@ -106,6 +106,16 @@ pub enum Error {
     #[error("the peer has closed the connection")]
     PeerClosed,
 
+    /// The peer sends requests and does not read the answers, beyond four times the inbound budget
+    /// ([`max_inbound_requests`](crate::ConnectionBuilder::max_inbound_requests)).
+    #[error("the peer does not read its answers: {answers} with {octets} octets wait to be sent")]
+    PeerNotReading {
+        /// The number of answers that wait.
+        answers: u64,
+        /// The octets of their payloads.
+        octets: u64,
+    },
+
     /// Reading from the transport failed.
     #[error("cannot read from the peer")]
     Read(#[source] Arc<io::Error>),
@@ -229,7 +239,10 @@ impl Error {
     pub fn is_peer(&self) -> bool {
         matches!(
             self.cause(),
-            Self::Decode(_) | Self::DuplicateTag { .. } | Self::NotPacketstream(_)
+            Self::Decode(_)
+                | Self::DuplicateTag { .. }
+                | Self::NotPacketstream(_)
+                | Self::PeerNotReading { .. }
         )
     }
 

@@ -79,11 +79,13 @@
 //! | memory reserved for a packet that was only announced | 1 MiB, then twice what has come | |
 //! | integers | 64 bits, 10 octets | |
 //! | our unanswered requests | 16,384, 64 MiB | [`max_outstanding_requests`](ConnectionBuilder::max_outstanding_requests), [`max_outstanding_bytes`](ConnectionBuilder::max_outstanding_bytes) |
+//! | the peer's unanswered requests, and unsent answers | 32,768, 128 MiB | [`max_inbound_requests`](ConnectionBuilder::max_inbound_requests), [`max_inbound_bytes`](ConnectionBuilder::max_inbound_bytes) |
 //! | handlers at once, and threads when they call back | 4, 1,024 | [`handler_threads`](ConnectionBuilder::handler_threads), [`max_handler_threads`](ConnectionBuilder::max_handler_threads) |
 //! | the time a close takes | 5 s | [`linger`](ConnectionBuilder::linger) |
 //!
-//! What the peer has asked and is not answered yet, and answers that it does not read, are not
-//! limited yet.
+//! Over the inbound budget reading pauses, unless this end waits for the peer: then requests are
+//! answered `rejecting request: busy`. A peer that floods and never reads its answers ends the
+//! connection with [`Error::PeerNotReading`].
 //!
 //! # Logging
 //!

@@ -40,9 +40,11 @@ pub(crate) fn call(options: &CallOptions, checks: &[Check]) -> Result<(), BoxErr
         .linger(Some(options.timeout));
     let guard = if options.on_demand {
         let server = Arc::clone(&server);
-        builder.build_on_demand(move || server.connect()).open()?
+        builder
+            .build_on_demand(move || server.connect(false))
+            .open()?
     } else {
-        builder.open(server.connect()?)?
+        builder.open(server.connect(true)?)?
     };
 
     // A clone of the connection holds nothing open: that is left to the guard.
@@ -127,9 +129,9 @@ struct Server {
 }
 
 impl Server {
-    fn connect(self: &Arc<Self>) -> io::Result<Transport> {
+    fn connect(self: &Arc<Self>, may_kill: bool) -> io::Result<Transport> {
         match &self.endpoint {
-            Endpoint::Command(words) => self.spawn(words),
+            Endpoint::Command(words) => self.spawn(words, may_kill),
             Endpoint::Tcp { host, port } => {
                 persistently(|| TcpStream::connect((host.as_str(), *port)))?.try_into()
             }
@@ -143,7 +145,10 @@ impl Server {
 
     /// Starts the server. `Transport::spawn` does this in one call, but keeps the child, whose
     /// exit status is one of the things tested here.
-    fn spawn(self: &Arc<Self>, words: &[String]) -> io::Result<Transport> {
+    ///
+    /// An on-demand connection calls the shutdown hook whenever it is closed, but the child is to
+    /// end by itself then, so its transport may not kill.
+    fn spawn(self: &Arc<Self>, words: &[String], may_kill: bool) -> io::Result<Transport> {
         let Some((program, arguments)) = words.split_first() else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -159,9 +164,13 @@ impl Server {
             return Err(io::Error::other("the child has no pipes"));
         };
         *self.child.lock() = Some(child);
+        let transport = Transport::new(BufReader::new(output), input);
+        if !may_kill {
+            return Ok(transport);
+        }
         let server = Arc::clone(self);
         // The end of the child is what ends a read from its pipe or a write to it.
-        Ok(Transport::new(BufReader::new(output), input).with_shutdown(move || server.kill()))
+        Ok(transport.with_shutdown(move || server.kill()))
     }
 
     /// Waits for the child to exit with status 0, and kills it if that takes longer than `limit`.

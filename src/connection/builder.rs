@@ -29,6 +29,8 @@ const DEFAULT_HANDLER_THREADS: usize = 4;
 const DEFAULT_MAX_HANDLER_THREADS: usize = 1024;
 const DEFAULT_MAX_OUTSTANDING_REQUESTS: usize = 16 * 1024;
 const DEFAULT_MAX_OUTSTANDING_BYTES: usize = 64 * 1024 * 1024;
+const DEFAULT_MAX_INBOUND_REQUESTS: usize = 2 * DEFAULT_MAX_OUTSTANDING_REQUESTS;
+const DEFAULT_MAX_INBOUND_BYTES: usize = 2 * DEFAULT_MAX_OUTSTANDING_BYTES;
 
 /// Sets up a [`Connection`].
 ///
@@ -93,6 +95,8 @@ impl ConnectionBuilder {
                 outstanding_requests: DEFAULT_MAX_OUTSTANDING_REQUESTS,
                 outstanding_bytes: DEFAULT_MAX_OUTSTANDING_BYTES,
                 send_queue_len: DEFAULT_SEND_QUEUE_LEN,
+                inbound_requests: DEFAULT_MAX_INBOUND_REQUESTS,
+                inbound_bytes: DEFAULT_MAX_INBOUND_BYTES,
             },
         }
     }
@@ -216,6 +220,29 @@ impl ConnectionBuilder {
     /// of the longest packet.
     pub fn max_outstanding_bytes(mut self, octets: usize) -> Self {
         self.limits.outstanding_bytes = octets;
+        self
+    }
+
+    /// Sets how many requests of the peer may be here unanswered, at least 1.
+    ///
+    /// Over that number reading pauses, or, while this end waits for an answer of the peer, further
+    /// requests are answered not ok, `rejecting request: busy`. As many answers may wait to be sent
+    /// before no further request is started; with four times as many, the peer does not read and
+    /// the connection ends with [`Error::PeerNotReading`].
+    ///
+    /// The default is 32,768: twice what an end of ours leaves unanswered, so that two of them
+    /// never see it.
+    pub fn max_inbound_requests(mut self, requests: usize) -> Self {
+        self.limits.inbound_requests = requests.max(1);
+        self
+    }
+
+    /// Sets how many octets of payload such requests, and such answers, may have; otherwise like
+    /// [`max_inbound_requests`](Self::max_inbound_requests).
+    ///
+    /// The default is 128 MiB.
+    pub fn max_inbound_bytes(mut self, octets: usize) -> Self {
+        self.limits.inbound_bytes = octets.max(1);
         self
     }
 

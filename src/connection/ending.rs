@@ -95,6 +95,7 @@ impl Session {
         let mut shared = self.shared.lock();
         shared.state.close();
         let urgent = self.queue_goodbyes(&mut shared);
+        self.notify_receiver(&shared);
         drop(shared);
         self.ring_if(urgent);
 
@@ -167,6 +168,7 @@ impl Session {
             .then(|| self.queue(&mut shared, Packet::END_OF_STREAM));
         let is_over = shared.state.is_output_over();
         self.notify_submitters(&shared);
+        self.notify_receiver(&shared);
         self.progress.notify_all();
         drop(shared);
         drop(jobs);
@@ -300,7 +302,7 @@ impl Session {
     }
 
     /// Makes no more requests.
-    pub(super) fn finish_requests(&self) -> Result<()> {
+    pub(super) fn finish_requests(self: &Arc<Self>) -> Result<()> {
         self.end_ours(|session, shared| {
             shared
                 .state
@@ -310,14 +312,17 @@ impl Session {
     }
 
     /// Ends our direction once what we have accepted is answered.
-    pub(super) fn end_stream(&self) -> Result<()> {
+    pub(super) fn end_stream(self: &Arc<Self>) -> Result<()> {
         self.end_ours(|session, shared| {
             shared.state.end_stream();
             session.queue_goodbyes(shared)
         })
     }
 
-    fn end_ours(&self, end: impl FnOnce(&Self, &mut Shared) -> Option<u64>) -> Result<()> {
+    fn end_ours(
+        self: &Arc<Self>,
+        end: impl FnOnce(&Self, &mut Shared) -> Option<u64>,
+    ) -> Result<()> {
         let mut shared = self.shared.lock();
         if let Err(error @ Error::Unanswered { .. }) = shared.state.may_request() {
             // The peer may have ended, which has ended ours too: nothing is left to do.
@@ -327,6 +332,7 @@ impl Session {
         }
         let urgent = end(self, &mut shared);
         self.notify_submitters(&shared);
+        self.notify_receiver(&shared);
         drop(shared);
         self.ring_if(urgent);
         Ok(())

@@ -26,7 +26,10 @@ pub(super) fn diagnose(first: &[u8]) -> Option<Error> {
 /// Quotes octets, escaped where they are not printable.
 pub(super) fn quoted(octets: &[u8]) -> String {
     let mut quote = String::from("\"");
-    for character in String::from_utf8_lossy(octets).trim_end().chars() {
+    for character in String::from_utf8_lossy(octets)
+        .trim_end_matches(['\r', '\n'])
+        .chars()
+    {
         // Writing to a string cannot fail.
         let _ = write!(quote, "{}", character.escape_debug());
     }

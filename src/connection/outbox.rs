@@ -21,8 +21,10 @@ use crate::error::Error;
 use crate::transport::BoxedWriter;
 use crate::wire::{PacketKind, PacketWriter};
 
-/// How many packets are taken out of the queue at once.
+/// How many packets are taken out of the queue at once, at most.
 const BATCH: usize = 128;
+/// The same in octets; what is taken out counts as sent.
+const BATCH_OCTETS: usize = 1024 * 1024;
 
 /// How much may wait for company within the flush grace before it is sent all the same: about
 /// what one write takes.
@@ -153,7 +155,7 @@ impl Outbox {
 
     /// Sends everything up to that number at once: on this thread if `may_write` and nobody else
     /// is writing, otherwise on the sender.
-    pub(super) fn flush(&self, session: &Session, number: u64, may_write: bool) {
+    pub(super) fn flush(&self, session: &Arc<Session>, number: u64, may_write: bool) {
         if self.flushed.load(Ordering::Acquire) >= number {
             return;
         }
@@ -163,8 +165,8 @@ impl Outbox {
             && let Some(mut role) = self.role.try_lock()
         {
             // Nothing may stay in the buffer: the sender does not know of it. What others queue
-            // meanwhile is not ours to write.
-            role.pump(session, Some(number));
+            // from now on is not ours to write.
+            role.pump(session, Some(self.queued.len()));
             drop(role);
             fence(Ordering::SeqCst);
             if self.is_over.load(Ordering::SeqCst) || !self.queued.is_empty() {
@@ -238,9 +240,9 @@ impl Outbox {
 }
 
 impl WriteSide {
-    /// Writes what is queued, and flushes if that is due. With `until`, writes no further than
-    /// that number and flushes in any case. What comes of it is in `fate`.
-    pub(super) fn pump(&mut self, session: &Session, until: Option<u64>) {
+    /// Writes what is queued, and flushes if that is due. With `at_most`, takes no more than that
+    /// many packets and flushes in any case. What comes of it is in `fate`.
+    pub(super) fn pump(&mut self, session: &Arc<Session>, at_most: Option<usize>) {
         let outbox = &session.outbox;
         if !matches!(self.fate, Fate::Working) {
             return;
@@ -251,7 +253,7 @@ impl WriteSide {
         }
         // The user's `Write` may panic. The role is released all the same, and the connection
         // fails like after any other write error.
-        let written = panic::catch_unwind(AssertUnwindSafe(|| self.write(session, until)));
+        let written = panic::catch_unwind(AssertUnwindSafe(|| self.write(session, at_most)));
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.fate = Fate::Failed(Error::Write(Arc::new(error))),
@@ -269,24 +271,23 @@ impl WriteSide {
         }
     }
 
-    fn write(&mut self, session: &Session, until: Option<u64>) -> io::Result<()> {
+    fn write(&mut self, session: &Arc<Session>, at_most: Option<usize>) -> io::Result<()> {
         let outbox = &session.outbox;
         let Some(writer) = &mut self.writer else {
             return Ok(());
         };
         let mut has_ended = false;
+        let mut left = at_most.unwrap_or(usize::MAX);
         while !has_ended {
-            let is_far_enough = |last: u64| until.is_some_and(|until| last >= until);
-            while self.batch.len() < BATCH
-                && !is_far_enough(
-                    self.batch
-                        .last()
-                        .map_or(self.last_taken, |last| last.number),
-                )
+            let mut octets = 0;
+            while self.batch.len() < BATCH.min(left)
+                && octets < BATCH_OCTETS
                 && let Some(queued) = outbox.pop()
             {
+                octets += queued.packet.payload().len();
                 self.batch.push(queued);
             }
+            left -= self.batch.len();
             let Some(last) = self.batch.last() else {
                 break;
             };
@@ -310,7 +311,7 @@ impl WriteSide {
             }
         }
         if self.is_unflushed {
-            let is_due = until.is_some()
+            let is_due = at_most.is_some()
                 || has_ended
                 || outbox.grace.is_zero()
                 || writer.buffered_len() >= WAITING_OCTETS

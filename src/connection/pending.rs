@@ -161,10 +161,10 @@ impl<T> PendingResponse<T> {
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T>> {
         if !self.shared.is_settled() {
-            if let Some(session) = self.session() {
-                if place::is_receiver_or_sender(session) {
-                    return Some(Err(Error::WouldDeadlock));
-                }
+            if let Some(session) = self.session()
+                && place::is_receiver_or_sender(session)
+            {
+                return Some(Err(Error::WouldDeadlock));
             }
             // The slot is lent before the request goes out: what it makes the peer ask comes
             // after the wait began.

@@ -53,6 +53,8 @@ pub(super) struct Pool<J> {
     slots: usize,
     max_threads: usize,
     is_ending: bool,
+    /// Too many answers wait to be sent: nothing more is started.
+    is_held: bool,
 }
 
 /// What is to be done after the pool has changed, once it is unlocked.
@@ -80,6 +82,7 @@ impl<J> Pool<J> {
             slots,
             max_threads: max_threads.max(slots),
             is_ending: false,
+            is_held: false,
         }
     }
 
@@ -94,6 +97,9 @@ impl<J> Pool<J> {
 
     /// Takes the next request that may start, and what it occupies from now on.
     pub(super) fn start(&mut self) -> Option<(J, Slot)> {
+        if self.is_held {
+            return None;
+        }
         if self.free > 0 {
             let (_, job) = self.jobs.pop_front()?;
             self.free = self.free.saturating_sub(1);
@@ -166,7 +172,7 @@ impl<J> Pool<J> {
     /// Says who is to look for work. To be asked after every change that may let a request start.
     pub(super) fn call(&mut self) -> Call {
         let startable = self.free > 0 && self.has_jobs() || self.lendable().is_some();
-        if !startable || self.called > 0 || self.starting > 0 {
+        if self.is_held || !startable || self.called > 0 || self.starting > 0 {
             Call::Nobody
         } else if self.idle > 0 {
             self.idle = self.idle.saturating_sub(1);
@@ -179,6 +185,18 @@ impl<J> Pool<J> {
         } else {
             Call::Nobody
         }
+    }
+
+    /// Holds requests back, or no longer; `true` if some may start now that could not.
+    pub(super) fn hold(&mut self, is_held: bool) -> bool {
+        let is_freed = self.is_held && !is_held;
+        self.is_held = is_held;
+        is_freed && self.has_jobs()
+    }
+
+    /// Whether some handler waits for something.
+    pub(super) fn has_waiters(&self) -> bool {
+        !self.lent.is_empty()
     }
 
     /// Takes out the requests that no thread can ever start: all threads there may be have

@@ -49,6 +49,7 @@ fn receive(
     let mut is_first = true;
     loop {
         let mut end = None;
+        session.wait_for_inbound_room();
         match reader.step() {
             Ok(Step::Packet(packet)) => {
                 let mut octets = packet.payload().len();
@@ -78,7 +79,9 @@ fn receive(
         }
         if is_first {
             is_first = false;
-            session.shared.lock().first_octets = Vec::new();
+            if !batch.is_empty() {
+                session.shared.lock().first_octets = Vec::new();
+            }
             if let Some(error) = session.diagnose(reader.first_octets(), batch.first()) {
                 return error;
             }
@@ -136,6 +139,9 @@ impl Session {
                 break;
             }
         }
+        if let Some(error) = shared.state.flooded() {
+            effects.end.get_or_insert(error);
+        }
         let goodbye = self.queue_goodbyes(&mut shared);
         self.notify_submitters(&shared);
         let call = shared.pool.call();
@@ -154,7 +160,8 @@ impl Session {
 
     fn apply(&self, shared: &mut Shared, packet: Packet, effects: &mut Effects) {
         let key = (packet.channel(), packet.tag());
-        match shared.state.receive(&packet) {
+        let is_waited = shared.pool.has_waiters();
+        match shared.state.receive(&packet, is_waited) {
             Action::Serve => {
                 shared.stats.requests_received += 1;
                 shared.pool.push(Job { key, packet });
@@ -181,6 +188,24 @@ impl Session {
 
     fn queue_rejection(&self, shared: &mut Shared, key: Key, text: &[u8]) -> u64 {
         self.queue(shared, Packet::refusal(key.0, key.1, text))
+    }
+
+    /// Pauses reading while too many requests of the peer are here and nobody here waits for it,
+    /// so that both ends cannot pause for each other.
+    fn wait_for_inbound_room(&self) {
+        let mut shared = self.shared.lock();
+        while shared.state.may_pause() && !shared.pool.has_waiters() && !shared.is_forced {
+            shared.is_paused = true;
+            self.inbound.wait(&mut shared);
+        }
+        shared.is_paused = false;
+    }
+
+    /// To be called under the lock when a pause may have to end.
+    pub(super) fn notify_receiver(&self, shared: &Shared) {
+        if shared.is_paused {
+            self.inbound.notify_all();
+        }
     }
 
     /// Answers requests that were accepted and will not be run.

@@ -51,7 +51,7 @@ pub(super) fn run(session: &Arc<Session>) {
 
 impl Session {
     /// Takes packets out of the queue for good: what is left in `batch` will be written.
-    pub(super) fn take(&self, batch: &mut Vec<Queued>) {
+    pub(super) fn take(self: &Arc<Self>, batch: &mut Vec<Queued>) {
         let mut shared = self.shared.lock();
         shared.state.take(batch);
         for queued in &*batch {
@@ -63,6 +63,12 @@ impl Session {
             }
         }
         self.notify_submitters(&shared);
+        let is_held = shared.state.has_unsent_answers();
+        if shared.pool.hold(is_held) {
+            let call = shared.pool.call();
+            drop(shared);
+            self.call_worker(call);
+        }
     }
 
     /// Fails what can no longer be sent, waits a moment for the answers to what was, and fails
@@ -88,6 +94,7 @@ impl Session {
         }
         self.end_work(&mut shared);
         self.notify_submitters(&shared);
+        self.notify_receiver(&shared);
         self.progress.notify_all();
         drop(shared);
         drop(jobs);

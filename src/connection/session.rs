@@ -5,7 +5,7 @@
 //! | thread | started | blocks on | ends |
 //! |---|---|---|---|
 //! | sender | at open | `Write`, and parked when there is nothing to write | after flushing `END_OF_STREAM`; 100 ms after a write error; by force |
-//! | receiver | at open | `BufRead` only | at the end of input, an error of the peer, by force |
+//! | receiver | at open | `BufRead`; `inbound` over the inbound budget, while nobody here waits for the peer | at the end of input, an error of the peer, by force |
 //! | worker, any number | for the first request, and when slots are lent | the handler, `work` | when no request can arrive any more |
 //! | callbacks | for the first `on_complete` that has to wait | its queue | once every request is settled |
 //! | closer | for a close that must not block | `progress`, joins | when the session is closed |
@@ -66,6 +66,8 @@ pub(super) struct Session {
     room: Condvar,
     /// Signalled when the pool calls a worker.
     pub(super) work: Condvar,
+    /// Signalled when a receiver that has paused is to look again.
+    pub(super) inbound: Condvar,
     /// Signalled when a direction or a thread ends, or a close goes on.
     pub(super) progress: Condvar,
     pub(super) outbox: Outbox,
@@ -96,6 +98,8 @@ pub(super) struct Shared {
     pub(super) pool: Pool<Job>,
     /// Whether complete packets lie in the read buffer.
     pub(super) more_buffered: bool,
+    /// The receiver waits for the peer's requests to become fewer.
+    pub(super) is_paused: bool,
     /// Submitters that wait for room, the first one first.
     submitters: VecDeque<u64>,
     next_submitter: u64,
@@ -157,6 +161,7 @@ impl Session {
             state: State::new(config.limits, config.handler.is_some()),
             pool: Pool::new(config.handler_threads, config.max_handler_threads),
             more_buffered: false,
+            is_paused: false,
             submitters: VecDeque::new(),
             next_submitter: 0,
             sender_lives: true,
@@ -177,6 +182,7 @@ impl Session {
             shared: Mutex::new(shared),
             room: Condvar::new(),
             work: Condvar::new(),
+            inbound: Condvar::new(),
             progress: Condvar::new(),
             outbox: Outbox::new(config.flush_grace, hooks.shutdown.is_some()),
             callbacks: Callbacks::default(),
@@ -334,6 +340,7 @@ impl Session {
         let key = (channel, tag);
         let number = shared.state.register(key, bytes, Arc::clone(&one_shot));
         self.outbox.push(Queued { number, packet });
+        self.notify_receiver(&shared);
         // Under the lock: a close that runs now must see either the request or the refusal.
         self.refer();
         drop(shared);
@@ -379,12 +386,12 @@ impl Session {
     }
 
     /// Sends the packet with that number at once, because somebody begins to wait.
-    pub(super) fn flush_request(&self, number: u64, may_write: bool) {
+    pub(super) fn flush_request(self: &Arc<Self>, number: u64, may_write: bool) {
         self.outbox.flush(self, number, may_write);
     }
 
     /// Settles a request with [`Error::Cancelled`]; `None` if it was settled already.
-    pub(super) fn cancel(&self, key: Key) -> Option<Outcome> {
+    pub(super) fn cancel(self: &Arc<Self>, key: Key) -> Option<Outcome> {
         let mut shared = self.shared.lock();
         let (one_shot, outcome) = shared.state.cancel(key)?;
         let urgent = self.queue_goodbyes(&mut shared);
@@ -445,8 +452,9 @@ impl Session {
 
     /// Numbers and queues a packet that is not a request.
     pub(super) fn queue(&self, shared: &mut Shared, packet: Packet) -> u64 {
-        let number = shared.state.number();
+        let number = shared.state.queue(&packet);
         self.outbox.push(Queued { number, packet });
+        shared.pool.hold(shared.state.has_unsent_answers());
         number
     }
 
@@ -472,7 +480,7 @@ impl Session {
         self.work.notify_all();
     }
 
-    pub(super) fn ring_if(&self, urgent: Option<u64>) {
+    pub(super) fn ring_if(self: &Arc<Self>, urgent: Option<u64>) {
         if let Some(number) = urgent {
             self.outbox.flush(self, number, false);
         }
@@ -498,6 +506,7 @@ impl Session {
         let call = shared.pool.call();
         let stuck = shared.pool.take_stuck();
         let urgent = self.reject_jobs(&mut shared, stuck);
+        self.notify_receiver(&shared);
         drop(shared);
         self.call_worker(call);
         self.ring_if(urgent);

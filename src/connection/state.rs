@@ -38,7 +38,14 @@ pub(super) struct Limits {
     pub(super) outstanding_requests: usize,
     pub(super) outstanding_bytes: usize,
     pub(super) send_queue_len: usize,
+    /// Requests of the peer that are not answered, and answers that are not sent.
+    pub(super) inbound_requests: usize,
+    pub(super) inbound_bytes: usize,
 }
+
+/// By how many times the unsent answers may exceed the inbound budget before a peer that does
+/// not read them is given up.
+const HARD: usize = 4;
 
 /// A request of ours that the peer owes an answer to.
 #[derive(Debug)]
@@ -131,7 +138,11 @@ pub(super) struct State<W> {
     next_tag: HashMap<ChannelId, u64>,
     last_queued: u64,
     last_taken: u64,
-    serving: HashSet<Key>,
+    /// With the size of the payload.
+    serving: HashMap<Key, usize>,
+    serving_bytes: usize,
+    unsent_answers: usize,
+    unsent_bytes: usize,
     losses: Losses,
 }
 
@@ -153,7 +164,10 @@ impl<W> State<W> {
             next_tag: HashMap::new(),
             last_queued: 0,
             last_taken: 0,
-            serving: HashSet::new(),
+            serving: HashMap::new(),
+            serving_bytes: 0,
+            unsent_answers: 0,
+            unsent_bytes: 0,
             losses: Losses::default(),
         }
     }
@@ -241,12 +255,13 @@ impl<W> State<W> {
             .is_some_and(|call| call.number <= self.last_taken)
     }
 
-    /// Takes note of a packet and says what it asks for.
-    pub(super) fn receive(&mut self, packet: &Packet) -> Action<W> {
+    /// Takes note of a packet and says what it asks for. `is_waited`: some handler here waits,
+    /// perhaps for the peer.
+    pub(super) fn receive(&mut self, packet: &Packet, is_waited: bool) -> Action<W> {
         let key = (packet.channel(), packet.tag());
         match packet.kind() {
             PacketKind::Response { .. } => self.response(key),
-            PacketKind::Request(_) => self.request(key),
+            PacketKind::Request(_) => self.request(key, packet.payload().len(), is_waited),
             PacketKind::EndOfRequests => {
                 if matches!(self.input, Input::Open) {
                     self.input = Input::Finished;
@@ -271,8 +286,8 @@ impl<W> State<W> {
         Action::Drop
     }
 
-    fn request(&mut self, key: Key) -> Action<W> {
-        if self.serving.contains(&key) {
+    fn request(&mut self, key: Key, bytes: usize, is_waited: bool) -> Action<W> {
+        if self.serving.contains_key(&key) {
             return Action::Ended(Error::DuplicateTag {
                 channel: key.0,
                 tag: key.1,
@@ -291,7 +306,12 @@ impl<W> State<W> {
         if !self.has_handler {
             return Action::Reject(rejection_text::NO_HANDLER);
         }
-        self.serving.insert(key);
+        // Where reading may pause instead, one batch over the budget is accepted.
+        if self.is_over_inbound_budget() && (is_waited || !self.calls.is_empty()) {
+            return Action::Reject(rejection_text::BUSY);
+        }
+        self.serving.insert(key, bytes);
+        self.serving_bytes = self.serving_bytes.saturating_add(bytes);
         Action::Serve
     }
 
@@ -299,9 +319,10 @@ impl<W> State<W> {
     /// answer can no longer be sent.
     pub(super) fn served(&mut self, key: Key) -> bool {
         // A forced end has counted it already.
-        if !self.serving.remove(&key) {
+        let Some(bytes) = self.serving.remove(&key) else {
             return false;
-        }
+        };
+        self.serving_bytes = self.serving_bytes.saturating_sub(bytes);
         if self.output < Output::Ended {
             return true;
         }
@@ -313,14 +334,52 @@ impl<W> State<W> {
         self.serving.len()
     }
 
+    fn is_over_inbound_budget(&self) -> bool {
+        self.serving.len() >= self.limits.inbound_requests
+            || self.serving_bytes >= self.limits.inbound_bytes
+    }
+
+    /// Whether reading is to pause, unless a handler waits: too much of the peer's is here, and
+    /// we wait for nothing of it.
+    pub(super) fn may_pause(&self) -> bool {
+        self.is_over_inbound_budget()
+            && self.calls.is_empty()
+            && self.goodbye == Goodbye::None
+            && self.output < Output::Ended
+    }
+
+    /// Whether so many answers wait to be sent that no further request is to be started.
+    pub(super) fn has_unsent_answers(&self) -> bool {
+        self.unsent_answers >= self.limits.inbound_requests
+            || self.unsent_bytes >= self.limits.inbound_bytes
+    }
+
+    /// Says whether the peer sends requests without reading the answers, beyond all measure.
+    pub(super) fn flooded(&self) -> Option<Error> {
+        let is_flooded = self.unsent_answers > self.limits.inbound_requests.saturating_mul(HARD)
+            || self.unsent_bytes > self.limits.inbound_bytes.saturating_mul(HARD);
+        is_flooded.then(|| Error::PeerNotReading {
+            answers: u64::try_from(self.unsent_answers).unwrap_or(u64::MAX),
+            octets: u64::try_from(self.unsent_bytes).unwrap_or(u64::MAX),
+        })
+    }
+
     // ---- the send queue ----------------------------------------------------------------
 
     pub(super) fn last_queued(&self) -> u64 {
         self.last_queued
     }
 
-    /// Numbers a packet that is queued for the sender.
-    pub(super) fn number(&mut self) -> u64 {
+    /// Numbers and counts a packet that is queued for the sender and is not a request.
+    pub(super) fn queue(&mut self, packet: &Packet) -> u64 {
+        if packet.is_response() {
+            self.unsent_answers = self.unsent_answers.saturating_add(1);
+            self.unsent_bytes = self.unsent_bytes.saturating_add(packet.payload().len());
+        }
+        self.number()
+    }
+
+    fn number(&mut self) -> u64 {
         self.last_queued = self.last_queued.saturating_add(1);
         self.last_queued
     }
@@ -332,6 +391,11 @@ impl<W> State<W> {
         }
         let closed = self.closed.is_some();
         batch.retain(|queued| {
+            if queued.packet.is_response() {
+                self.unsent_answers = self.unsent_answers.saturating_sub(1);
+                let bytes = queued.packet.payload().len();
+                self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes);
+            }
             if !matches!(queued.packet.kind(), PacketKind::Request(_)) {
                 return true;
             }
@@ -430,6 +494,7 @@ impl<W> State<W> {
         self.fault.get_or_insert_with(|| Arc::clone(&cause));
         let closed = Arc::clone(self.closed.get_or_insert(cause));
         let failed = self.fail_calls(&closed, last_handed_over, false);
+        self.serving_bytes = 0;
         let unanswered = u64::try_from(self.serving.drain().count()).unwrap_or(u64::MAX);
         self.left_unsent(unanswered);
         self.finish_requests();

@@ -130,7 +130,9 @@ impl Session {
     /// Queues an answer, unless it can no longer be sent, and the goodbye that it was the last
     /// to hold up.
     fn queue_answer(&self, shared: &mut Shared, key: Key, packet: Packet) -> Option<QueuedAnswer> {
-        if !shared.state.served(key) {
+        let can_be_sent = shared.state.served(key);
+        self.notify_receiver(shared);
+        if !can_be_sent {
             return None;
         }
         let number = self.queue(shared, packet);
@@ -142,7 +144,7 @@ impl Session {
     }
 
     /// Has an answer sent: at once, or in the company of those that follow (law L11).
-    fn send_answer(&self, queued: &QueuedAnswer, more_follow: bool, may_write: bool) {
+    fn send_answer(self: &Arc<Self>, queued: &QueuedAnswer, more_follow: bool, may_write: bool) {
         if more_follow && !queued.is_final {
             self.outbox.notify(0);
         } else {
