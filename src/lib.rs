@@ -128,6 +128,7 @@
 
 mod connection;
 mod error;
+mod rejection;
 mod transport;
 pub mod wire;
 
@@ -136,7 +137,8 @@ pub use crate::connection::{
     DEFAULT_LINGER, Incoming, OpenGuard, PendingResponse, PendingSet, Request, RequestHandler,
     Responder, Response,
 };
-pub use crate::error::{BoxError, Error, Outcome, Rejection, Result};
+pub use crate::error::{BoxError, Error, Outcome, Result};
+pub use crate::rejection::Rejection;
 pub use crate::transport::{Connector, Transport};
 pub use crate::wire::{
     ChannelId, DEFAULT_MAX_PACKET_LEN, DecodeError, Decoder, Flags, OutOfRange, Packet, PacketKind,

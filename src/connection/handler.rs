@@ -8,7 +8,8 @@ use super::Connection;
 use super::message::{Request, Response};
 use super::session::Session;
 use super::state::Key;
-use crate::error::{BoxError, Rejection};
+use crate::error::BoxError;
+use crate::rejection::Rejection;
 use crate::wire::Tag;
 
 /// Serves the requests of the peer.

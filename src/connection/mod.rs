@@ -8,6 +8,7 @@ mod guard;
 mod handler;
 mod message;
 mod one_shot;
+mod opening;
 mod outbox;
 mod pending;
 mod pending_set;
@@ -20,10 +21,11 @@ mod sender;
 mod session;
 mod state;
 mod stats;
+mod submission;
+mod text;
 mod workers;
 
-use std::any::Any;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -36,11 +38,11 @@ pub use self::handler::{Incoming, RequestHandler, Responder};
 pub use self::message::{Request, Response};
 pub use self::pending::{Canceller, PendingResponse};
 pub use self::pending_set::PendingSet;
-use self::reference::Reference;
 pub use self::report::CloseReport;
 use self::report::Summary;
 use self::session::Session;
 pub use self::stats::ConnectionStats;
+use self::text::{panic_text, source_text};
 use crate::error::{Error, Result};
 use crate::transport::{Connector, Transport};
 
@@ -164,74 +166,6 @@ impl Connection {
     pub fn open(&self) -> Result<OpenGuard> {
         let reference = self.refer()?;
         Ok(OpenGuard::new(self.clone(), reference))
-    }
-
-    /// Counts a reference, opening the connection if it is closed.
-    fn refer(&self) -> Result<Reference> {
-        let mut life = self.inner.life.lock();
-        loop {
-            if life.is_opening {
-                self.inner.opened.wait(&mut life);
-                continue;
-            }
-            if let Some(session) = life.session.clone() {
-                if let Some(reference) = session.try_refer() {
-                    return Ok(reference);
-                }
-                if !self.is_on_demand() || place::belongs_to(&session) {
-                    return Err(Error::Closed);
-                }
-                drop(life);
-                session.wait_closed_quietly();
-                life = self.inner.life.lock();
-                let is_same = life
-                    .session
-                    .as_ref()
-                    .is_some_and(|current| Arc::ptr_eq(current, &session));
-                if !is_same || life.is_opening {
-                    drop(life);
-                    drop(session);
-                    life = self.inner.life.lock();
-                    continue;
-                }
-            }
-            life.is_opening = true;
-            let transport = life.transport.take();
-            drop(life);
-            let opening = Opening { inner: &self.inner };
-            return self.start(transport, opening);
-        }
-    }
-
-    fn start(&self, transport: Option<Transport>, opening: Opening<'_>) -> Result<Reference> {
-        let transport = match (&self.inner.source, transport) {
-            (Source::OnDemand(connector), _) => connector
-                .connect()
-                .map_err(|error| Error::Connect(Arc::new(error)))?,
-            (Source::Fixed, Some(transport)) => transport,
-            (Source::Fixed, None) => return Err(Error::Closed),
-        };
-        match Session::start(self, transport) {
-            Ok(reference) => {
-                drop(opening);
-                log::debug!(target: LOG, "{}: open", self.name());
-                Ok(reference)
-            }
-            Err((error, transport)) => {
-                if !self.is_on_demand() {
-                    self.inner.life.lock().transport = transport;
-                }
-                drop(opening);
-                Err(error)
-            }
-        }
-    }
-
-    /// Makes a session the present one.
-    fn publish(&self, session: &Arc<Session>) {
-        let last = self.inner.life.lock().session.replace(Arc::clone(session));
-        // With it the user's streams and hooks may go: not under the lock.
-        drop(last);
     }
 
     /// Returns the present session, or the last one.
@@ -461,37 +395,4 @@ impl fmt::Debug for Connection {
             .field("is_open", &self.is_open())
             .finish_non_exhaustive()
     }
-}
-
-/// An attempt to connect. When it ends, by a panic of the connector too, others may try.
-struct Opening<'a> {
-    inner: &'a Inner,
-}
-
-impl Drop for Opening<'_> {
-    fn drop(&mut self) {
-        self.inner.life.lock().is_opening = false;
-        self.inner.opened.notify_all();
-    }
-}
-
-/// Says in words what a panic said.
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    payload
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned())
-}
-
-/// The chain of causes of an error, for a log line.
-fn source_text(error: &Error) -> String {
-    let mut text = String::new();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{}{cause}", if text.is_empty() { "" } else { ": " });
-        source = cause.source();
-    }
-    text
 }

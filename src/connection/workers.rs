@@ -10,7 +10,8 @@ use super::place::{self, Role};
 use super::pool::{Call, Slot};
 use super::session::{Session, Shared};
 use super::state::Key;
-use crate::error::{BoxError, Error, Rejection, rejection_text};
+use crate::error::{BoxError, Error};
+use crate::rejection::{Rejection, rejection_text};
 use crate::wire::{Packet, RequestType};
 
 /// A request that was accepted and has not been started.

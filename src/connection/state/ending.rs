@@ -1,0 +1,179 @@
+//! How the two directions end, in order and out of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Failed, Goodbye, Input, Losses, Output, State};
+use crate::error::{Error, Outcome};
+
+impl<W> State<W> {
+    /// Lets the application say that it makes no more requests. `true`: `END_OF_REQUESTS` is to
+    /// be queued now.
+    pub(in crate::connection) fn finish_requests(&mut self) -> bool {
+        let first = self.output == Output::Open;
+        if first {
+            self.output = Output::Finished;
+        }
+        first
+    }
+
+    /// Ends our direction once what was accepted has been answered.
+    pub(in crate::connection) fn end_stream(&mut self) {
+        self.goodbye = self.goodbye.max(Goodbye::AfterServing);
+    }
+
+    /// The same, once our own requests have been answered too.
+    pub(in crate::connection) fn close(&mut self) {
+        self.goodbye = self.goodbye.max(Goodbye::AfterAnswers);
+    }
+
+    /// Says which end packets are to be queued now: `(END_OF_REQUESTS, END_OF_STREAM)`.
+    pub(in crate::connection) fn goodbyes(&mut self) -> (bool, bool) {
+        if self.goodbye == Goodbye::None || self.output >= Output::Ended {
+            return (false, false);
+        }
+        let is_answered = self.awaited == 0 || self.goodbye != Goodbye::AfterAnswers;
+        let stream = self.serving.is_empty() && is_answered;
+        let requests = (stream || self.goodbye > Goodbye::AfterInput) && self.finish_requests();
+        if stream {
+            self.output = Output::Ended;
+        }
+        (requests, stream)
+    }
+
+    /// The peer's direction has ended. What we have accepted is still answered; our requests
+    /// fail.
+    pub(in crate::connection) fn end_input(&mut self, cause: Error) -> Vec<Failed<W>> {
+        let orderly = matches!(cause, Error::PeerClosed | Error::EndOfInput(_));
+        let cause = Arc::new(cause);
+        if !orderly {
+            self.fault.get_or_insert_with(|| Arc::clone(&cause));
+        }
+        self.input = Input::Ended(Arc::clone(&cause));
+        self.goodbye = self.goodbye.max(Goodbye::AfterInput);
+        // A write error is the reason for which the peer may have gone.
+        let closed = Arc::clone(self.closed.get_or_insert(cause));
+        self.fail_calls(&closed, self.last_taken, false)
+    }
+
+    /// Writing has failed. What was not handed to the transport fails now, what was may still be
+    /// answered. Accepted requests lose their answers.
+    pub(in crate::connection) fn fail_output(
+        &mut self,
+        cause: Error,
+        last_handed_over: u64,
+        answers_in_buffer: u64,
+    ) -> Vec<Failed<W>> {
+        if self.output == Output::Over {
+            return Vec::new();
+        }
+        // Nothing but our goodbye was lost on a peer that had gone: that is no fault.
+        let harmless = matches!(&self.input, Input::Ended(_))
+            && self.serving.is_empty()
+            && answers_in_buffer == 0;
+        self.output = Output::Failed;
+        self.left_unsent(answers_in_buffer);
+        let cause = Arc::new(cause);
+        if !harmless {
+            self.fault.get_or_insert_with(|| Arc::clone(&cause));
+        }
+        let closed = Arc::clone(self.closed.get_or_insert(cause));
+        self.fail_calls(&closed, last_handed_over, true)
+    }
+
+    /// Ends everything at once. `END_OF_STREAM` is still to be queued if `true` comes back: that
+    /// is so when everything we had accepted has been answered.
+    pub(in crate::connection) fn force(
+        &mut self,
+        cause: Error,
+        last_handed_over: u64,
+    ) -> (Vec<Failed<W>>, bool) {
+        let cause = Arc::new(cause);
+        self.fault.get_or_insert_with(|| Arc::clone(&cause));
+        let closed = Arc::clone(self.closed.get_or_insert(cause));
+        let failed = self.fail_calls(&closed, last_handed_over, false);
+        self.serving_bytes = 0;
+        let unanswered = u64::try_from(self.serving.drain().count()).unwrap_or(u64::MAX);
+        self.left_unsent(unanswered);
+        self.finish_requests();
+        let goodbye = self.output == Output::Finished && unanswered == 0;
+        if goodbye {
+            self.output = Output::Ended;
+        } else if self.output < Output::Ended {
+            self.output = Output::Over;
+        }
+        (failed, goodbye)
+    }
+
+    /// `END_OF_STREAM` has been flushed.
+    pub(in crate::connection) fn output_over(&mut self) {
+        if self.output < Output::Over {
+            self.output = Output::Over;
+        }
+    }
+
+    /// Fails all requests, or only those that have not been sent.
+    fn fail_calls(
+        &mut self,
+        cause: &Arc<Error>,
+        last_sent: u64,
+        keeps_sent: bool,
+    ) -> Vec<Failed<W>> {
+        let mut failed = Vec::new();
+        let mut kept = HashMap::new();
+        for (key, mut call) in self.calls.drain() {
+            if keeps_sent && call.number <= last_sent {
+                kept.insert(key, call);
+                continue;
+            }
+            self.owed_bytes = self.owed_bytes.saturating_sub(call.bytes);
+            let Some(waiter) = call.waiter.take() else {
+                continue;
+            };
+            self.awaited = self.awaited.saturating_sub(1);
+            let outcome = if call.number > last_sent {
+                self.losses.requests_not_sent = self.losses.requests_not_sent.saturating_add(1);
+                Outcome::NotSent
+            } else {
+                self.losses.requests_unknown = self.losses.requests_unknown.saturating_add(1);
+                Outcome::Unknown
+            };
+            failed.push((call.number, waiter, Error::unanswered(outcome, cause)));
+        }
+        self.calls = kept;
+        failed.sort_unstable_by_key(|(number, ..)| *number);
+        failed
+            .into_iter()
+            .map(|(_, waiter, error)| (waiter, error))
+            .collect()
+    }
+
+    // ---- questions ---------------------------------------------------------------------
+
+    /// Whether nothing more is to be written.
+    pub(in crate::connection) fn is_output_over(&self) -> bool {
+        self.output >= Output::Over
+    }
+
+    pub(in crate::connection) fn input_end(&self) -> Option<&Arc<Error>> {
+        match &self.input {
+            Input::Ended(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    /// Whether both directions ended at `END_OF_STREAM`, so that the streams can be used again.
+    pub(in crate::connection) fn ended_in_order(&self) -> bool {
+        self.output == Output::Over
+            && self.fault.is_none()
+            && matches!(&self.input, Input::Ended(cause) if matches!(**cause, Error::PeerClosed))
+    }
+
+    pub(in crate::connection) fn fault(&self) -> Option<&Arc<Error>> {
+        self.fault.as_ref()
+    }
+
+    pub(in crate::connection) fn losses(&self) -> Losses {
+        self.losses
+    }
+}

@@ -1,0 +1,1 @@
+//! The state machine against the protocol, without threads or streams.

@@ -1,0 +1,168 @@
+//! Our own requests: making, cancelling and settling them.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use super::message::Request;
+use super::one_shot::{Callback, OneShot, Told};
+use super::pending::PendingResponse;
+use super::place;
+use super::reference::Reference;
+use super::session::{Session, Shared};
+use super::state::{Failed, Key, Queued};
+use crate::error::{Error, Outcome, Result};
+use crate::wire::Packet;
+
+impl Session {
+    /// Registers a request and queues it. Blocks while the limits are reached if `may_wait`, but
+    /// never on the thread of a handler.
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        mut request: Request,
+        may_wait: bool,
+        rings: bool,
+    ) -> Result<PendingResponse> {
+        let one_shot = Arc::new(OneShot::new());
+        let label = request.take_label();
+        let (channel, bytes) = (request.channel(), request.payload().len());
+        let (request_type, flags) = (request.request_type(), request.flags());
+
+        let mut shared = self.shared.lock();
+        shared.state.may_request()?;
+        let is_free = shared.submitters.is_empty() && shared.state.has_room(bytes);
+        if !is_free && !place::is_worker() {
+            if !may_wait {
+                return Err(Error::Full);
+            }
+            self.wait_for_room(&mut shared, bytes)?;
+        }
+        let tag = shared.state.next_tag(channel);
+        let packet = Packet::request(channel, tag, request_type, flags, request.into_payload());
+        let (len, limit) = (packet.body_len(), self.config.max_packet_len);
+        if len > limit {
+            return Err(Error::TooLong { len, limit });
+        }
+        let key = (channel, tag);
+        let number = shared.state.register(key, bytes, Arc::clone(&one_shot));
+        self.outbox.push(Queued { number, packet });
+        self.notify_receiver(&shared);
+        // Under the lock: a close that runs now must see either the request or the refusal.
+        self.refer();
+        drop(shared);
+        if rings {
+            self.outbox.notify(bytes);
+        }
+        let reference = Reference::counted(Arc::clone(self));
+        Ok(PendingResponse::new(
+            reference, one_shot, key, number, label,
+        ))
+    }
+
+    fn wait_for_room(&self, shared: &mut MutexGuard<'_, Shared>, bytes: usize) -> Result<()> {
+        if place::is_receiver_or_sender(self) {
+            return Err(Error::WouldDeadlock);
+        }
+        let ticket = shared.next_submitter;
+        shared.next_submitter += 1;
+        shared.submitters.push_back(ticket);
+        let result = loop {
+            if let Err(error) = shared.state.may_request() {
+                break Err(error);
+            }
+            if shared.submitters.front() == Some(&ticket) && shared.state.has_room(bytes) {
+                break Ok(());
+            }
+            // What fills the queue or is owed must be on its way while we wait.
+            self.outbox.want(shared.state.last_queued());
+            self.room.wait(shared);
+        };
+        shared.submitters.retain(|waiting| *waiting != ticket);
+        if !shared.submitters.is_empty() {
+            self.room.notify_all();
+        }
+        result
+    }
+
+    /// To be called under the lock after room may have appeared, or the connection has ended.
+    pub(super) fn notify_submitters(&self, shared: &Shared) {
+        if !shared.submitters.is_empty() {
+            self.room.notify_all();
+        }
+    }
+
+    /// Sends the packet with that number at once, because somebody begins to wait.
+    pub(super) fn flush_request(self: &Arc<Self>, number: u64, may_write: bool) {
+        self.outbox.flush(self, number, may_write);
+    }
+
+    /// Settles a request with [`Error::Cancelled`]; `None` if it was settled already.
+    pub(super) fn cancel(self: &Arc<Self>, key: Key) -> Option<Outcome> {
+        let mut shared = self.shared.lock();
+        let (one_shot, outcome) = shared.state.cancel(key)?;
+        let urgent = self.queue_goodbyes(&mut shared);
+        self.notify_submitters(&shared);
+        drop(shared);
+        self.tell(one_shot.settle(Err(Error::Cancelled(outcome))));
+        self.ring_if(urgent);
+        Some(outcome)
+    }
+
+    /// Has a callback called with the answer, on the callbacks thread if that is not here yet.
+    pub(super) fn call_back(
+        self: &Arc<Self>,
+        one_shot: &OneShot,
+        key: Key,
+        number: u64,
+        callback: Callback,
+    ) {
+        if !one_shot.is_settled()
+            && let Err(error) = self.start_callbacks()
+        {
+            self.cancel(key);
+            self.contained(move || callback(Err(error)));
+            return;
+        }
+        match one_shot.call_back(callback) {
+            Told::Call(callback, answer) => {
+                self.contained(move || callback(answer));
+            }
+            Told::Done => self.flush_request(number, false),
+        }
+    }
+
+    /// Does what settling has left to do.
+    pub(super) fn tell(&self, told: Told) {
+        if let Told::Call(callback, answer) = told {
+            let name = Arc::clone(&self.config.name);
+            let job = Box::new(move || contained(&name, move || callback(answer)));
+            if let Err(job) = self.callbacks.push(job) {
+                // Only a cancellation that races the end of the session gets here.
+                job();
+            }
+        }
+    }
+
+    /// Runs a hook, or drops what is the user's; a panic in it ends there.
+    pub(super) fn contained(&self, code: impl FnOnce()) {
+        contained(&self.config.name, code);
+    }
+
+    pub(super) fn fail_all(&self, failed: Vec<Failed<Arc<OneShot>>>) {
+        for (one_shot, error) in failed {
+            self.tell(one_shot.settle(Err(error)));
+        }
+    }
+}
+
+/// Runs a user's code; a panic in it ends there.
+fn contained(name: &str, code: impl FnOnce()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(code)) {
+        log::error!(
+            target: super::LOG,
+            "{name}: a callback or a hook panicked: {}",
+            super::panic_text(&*payload)
+        );
+    }
+}

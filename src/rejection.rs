@@ -1,0 +1,155 @@
+//! A peer's "not ok" answer, and the texts of those that this crate makes up itself.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Outcome;
+use crate::wire::Flags;
+
+/// A peer's "not ok" answer to a request; also what a handler returns to refuse one in words of
+/// its own.
+///
+/// As an answer that was received it is found in [`Error::Rejected`]. As the error of a
+/// [`RequestHandler`](crate::RequestHandler) it decides what the peer sees: any other error is
+/// shown to the peer as `exception during handler` only, so that nothing of ours leaks.
+///
+/// # Examples
+///
+/// ```
+/// use packetstream::{BoxError, Connection, Error, Flags, Rejection, Request, Transport};
+///
+/// # fn main() -> Result<(), BoxError> {
+/// let (ours, theirs) = Transport::pair();
+/// let _server = Connection::builder()
+///     .handler(|_| Err::<(), _>(Rejection::new("no such key").with_flags(Flags::from(4)).into()))
+///     .open(theirs)?;
+/// let client = Connection::builder().open(ours)?;
+///
+/// let error = client.call(Request::new(0)).unwrap_err();
+/// let rejection = error.rejection().ok_or("not a rejection")?;
+/// assert_eq!(rejection.message(), "no such key");
+/// assert_eq!(rejection.flags(), Flags::from(4));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection(Arc<RejectionParts>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RejectionParts {
+    flags: Flags,
+    payload: Vec<u8>,
+}
+
+/// The texts with which an end refuses a request that it has not run.
+///
+/// The last one is that of a Python peer for any channel but 0, sent with the `%d` as it stands.
+const NOT_RUN: [&[u8]; 5] = [
+    rejection_text::NO_HANDLER,
+    rejection_text::NO_LONGER_ALLOWED,
+    rejection_text::SHUTTING_DOWN,
+    rejection_text::BUSY,
+    b"unknown channel %d",
+];
+
+/// What this crate says in the answers that it makes up itself.
+pub(crate) mod rejection_text {
+    pub(crate) const NO_HANDLER: &[u8] = b"no request handler";
+    pub(crate) const NO_LONGER_ALLOWED: &[u8] = b"requests no longer allowed";
+    pub(crate) const SHUTTING_DOWN: &[u8] = b"rejecting request: shutting down";
+    pub(crate) const BUSY: &[u8] = b"rejecting request: busy";
+    pub(crate) const FAILED: &[u8] = b"exception during handler";
+}
+
+impl Rejection {
+    /// Creates a rejection with the given payload, by convention a UTF-8 text, and no flags.
+    pub fn new(payload: impl Into<Vec<u8>>) -> Self {
+        Self::with_parts(Flags::NONE, payload.into())
+    }
+
+    pub(crate) fn with_parts(flags: Flags, payload: Vec<u8>) -> Self {
+        Self(Arc::new(RejectionParts { flags, payload }))
+    }
+
+    /// Replaces the application's flags. The default is none.
+    ///
+    /// A response carries at most 61 bits ([`Flags::MAX_RESPONSE`]); with more, the peer is sent
+    /// the answer of a handler that failed.
+    #[must_use]
+    pub fn with_flags(mut self, flags: Flags) -> Self {
+        Arc::make_mut(&mut self.0).flags = flags;
+        self
+    }
+
+    /// Returns the application's flags.
+    pub fn flags(&self) -> Flags {
+        self.0.flags
+    }
+
+    /// Returns the payload, by convention a UTF-8 text.
+    pub fn payload(&self) -> &[u8] {
+        &self.0.payload
+    }
+
+    /// Returns the payload as text, with what is not UTF-8 replaced.
+    pub fn message(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0.payload)
+    }
+
+    /// A handler can send these texts too, but has no reason to: they say that it did not run.
+    pub(crate) fn outcome(&self) -> Outcome {
+        if self.0.flags.is_empty() && NOT_RUN.contains(&self.payload()) {
+            Outcome::NotRun
+        } else {
+            Outcome::Unknown
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    /// Shows the message, at most 200 characters of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 200;
+        let message = self.message();
+        if message.is_empty() {
+            return f.write_str("(no text)");
+        }
+        for character in message.chars().take(SHOWN).flat_map(char::escape_debug) {
+            write!(f, "{character}")?;
+        }
+        if message.chars().nth(SHOWN).is_some() {
+            f.write_str("…")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn texts_of_refusal_prove_that_the_request_was_not_run() {
+        for text in NOT_RUN {
+            assert_eq!(
+                Error::Rejected(Rejection::new(text)).outcome(),
+                Outcome::NotRun
+            );
+        }
+        let failed = Rejection::new(rejection_text::FAILED);
+        assert_eq!(Error::Rejected(failed).outcome(), Outcome::Unknown);
+        let flagged = Rejection::new(rejection_text::BUSY).with_flags(Flags::from(1));
+        assert_eq!(Error::Rejected(flagged).outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_long_rejection_is_shown_short() {
+        let shown = Rejection::new("x\n".repeat(1000)).to_string();
+        assert!(shown.len() < 400, "{shown}");
+        assert!(shown.starts_with("x\\nx\\n") && shown.ends_with('…'));
+    }
+}
