@@ -51,6 +51,11 @@ impl<W> State<W> {
         }
         self.input = Input::Ended(Arc::clone(&cause));
         self.goodbye = self.goodbye.max(Goodbye::AfterInput);
+        if matches!(*cause, Error::NotPacketstream(_)) {
+            // It explains an earlier write error: the program that said this is gone.
+            self.fault = Some(Arc::clone(&cause));
+            self.closed = Some(Arc::clone(&cause));
+        }
         // A write error is the reason for which the peer may have gone.
         let closed = Arc::clone(self.closed.get_or_insert(cause));
         self.fail_calls(&closed, self.last_taken, false)
