@@ -86,7 +86,8 @@ impl<W> State<W> {
         self.fail_calls(&closed, last_handed_over, true)
     }
 
-    /// Ends everything at once. `END_OF_STREAM` is still to be queued if `true` comes back: that
+    /// Ends everything at once, after [`close`](Self::close) or a write error: `END_OF_REQUESTS`
+    /// is queued then, or never will be. `END_OF_STREAM` is still to be queued if `true` comes back: that
     /// is so when everything we had accepted has been answered.
     pub(in crate::connection) fn force(
         &mut self,

@@ -1,1 +1,0 @@
-//! The state machine against the protocol, without threads or streams.
