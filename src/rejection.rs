@@ -10,7 +10,7 @@ use crate::wire::Flags;
 /// A peer's "not ok" answer to a request; also what a handler returns to refuse one in words of
 /// its own.
 ///
-/// As an answer that was received it is found in [`Error::Rejected`]. As the error of a
+/// As an answer that was received it is found in [`Error::Rejected`](crate::Error::Rejected). As the error of a
 /// [`RequestHandler`](crate::RequestHandler) it decides what the peer sees: any other error is
 /// shown to the peer as `exception during handler` only, so that nothing of ours leaks.
 ///
