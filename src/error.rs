@@ -133,6 +133,11 @@ pub enum Error {
     #[error("cannot start a thread")]
     Spawn(#[source] Arc<io::Error>),
 
+    /// The time given to the request ([`with_timeout`](crate::Request::with_timeout)) passed before
+    /// its answer came. If it comes later it is dropped.
+    #[error("the request timed out; {}", Fate(*.0))]
+    TimedOut(Outcome),
+
     /// The packet is longer than this end's limit; nothing of it was sent.
     #[error("a packet of {len} octets is longer than the limit of {limit}")]
     TooLong {
@@ -181,7 +186,9 @@ impl Error {
     /// without the risk of doing its work twice.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Unanswered { outcome, .. } | Self::Cancelled(outcome) => *outcome,
+            Self::Unanswered { outcome, .. }
+            | Self::Cancelled(outcome)
+            | Self::TimedOut(outcome) => *outcome,
             Self::Rejected(rejection) => rejection.outcome(),
             Self::Closed
             | Self::Connect(_)
@@ -209,6 +216,11 @@ impl Error {
     /// Returns `true` if the request was cancelled at this end.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled(_))
+    }
+
+    /// Returns `true` if the time given to the request has passed.
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self, Self::TimedOut(_))
     }
 
     /// Returns `true` if there is no connection any more, whatever ended it, or if it was never
@@ -281,7 +293,18 @@ struct Unanswered(Outcome);
 
 impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection ended before the answer came; ")?;
+        write!(
+            f,
+            "the connection ended before the answer came; {}",
+            Fate(self.0)
+        )
+    }
+}
+
+struct Fate(Outcome);
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Outcome::NotSent => "the request was not sent",
             Outcome::NotRun => "the request was not run",

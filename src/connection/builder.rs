@@ -63,6 +63,7 @@ pub struct ConnectionBuilder {
     handler: Option<Handler>,
     flush_grace: Duration,
     linger: Option<Duration>,
+    timeout: Option<Duration>,
     max_packet_len: u64,
     handler_threads: usize,
     max_handler_threads: usize,
@@ -75,6 +76,7 @@ pub(super) struct Config {
     pub(super) handler: Option<Handler>,
     pub(super) flush_grace: Duration,
     pub(super) linger: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
     pub(super) max_packet_len: u64,
     pub(super) handler_threads: usize,
     pub(super) max_handler_threads: usize,
@@ -88,6 +90,7 @@ impl ConnectionBuilder {
             handler: None,
             flush_grace: DEFAULT_FLUSH_GRACE,
             linger: Some(DEFAULT_LINGER),
+            timeout: None,
             max_packet_len: DEFAULT_MAX_PACKET_LEN,
             handler_threads: DEFAULT_HANDLER_THREADS,
             max_handler_threads: DEFAULT_MAX_HANDLER_THREADS,
@@ -163,6 +166,16 @@ impl ConnectionBuilder {
     /// under way, and an end to waiting for a peer that does not answer.
     pub fn linger(mut self, linger: Option<Duration>) -> Self {
         self.linger = linger;
+        self
+    }
+
+    /// Sets how long each request may take that has no
+    /// [timeout of its own](crate::Request::with_timeout).
+    ///
+    /// The default is `None`, without limit, because only the application knows how long its
+    /// requests take; the end of the connection settles every request anyway.
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -328,6 +341,7 @@ impl ConnectionBuilder {
             handler: self.handler,
             flush_grace: self.flush_grace,
             linger: self.linger,
+            timeout: self.timeout,
             max_packet_len: self.max_packet_len,
             handler_threads: self.handler_threads,
             max_handler_threads: self.max_handler_threads,
@@ -343,6 +357,7 @@ impl fmt::Debug for ConnectionBuilder {
             .field("has_handler", &self.handler.is_some())
             .field("flush_grace", &self.flush_grace)
             .field("linger", &self.linger)
+            .field("timeout", &self.timeout)
             .field("max_packet_len", &self.max_packet_len)
             .field("handler_threads", &self.handler_threads)
             .field("max_handler_threads", &self.max_handler_threads)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Connection;
 use super::message::{Request, Response};
+use super::place;
 use super::session::Session;
 use super::state::Key;
 use crate::error::BoxError;
@@ -143,6 +144,44 @@ impl Incoming {
     /// may still read answers.
     pub fn peer_gone(&self) -> bool {
         self.session.is_peer_gone()
+    }
+
+    /// Runs code that blocks on something other than a connection, and lends the handler's place to
+    /// other requests meanwhile; blocks as long as the code does.
+    ///
+    /// While a handler waits for an answer, or in a submit or a close, its place is lent anyway.
+    /// This is for a handler that waits for what another handler of the same connection brings: a
+    /// lock, a channel, a job. On other threads than a handler's it only runs the code.
+    ///
+    /// # Examples
+    ///
+    /// One handler thread, and a request that waits for a later one:
+    ///
+    /// ```
+    /// use packetstream::{Connection, Request, Transport};
+    ///
+    /// # fn main() -> packetstream::Result<()> {
+    /// let (ours, theirs) = Transport::pair();
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let told = std::sync::Mutex::new(told);
+    /// let _server = Connection::builder()
+    ///     .handler_threads(1)
+    ///     .handler(move |incoming| match incoming.request_type().get() {
+    ///         0 => Ok(incoming.lend(|| told.lock().unwrap().recv())?),
+    ///         _ => Ok(tell.send("news").map(|()| "told")?),
+    ///     })
+    ///     .open(theirs)?;
+    /// let client = Connection::builder().open(ours)?;
+    ///
+    /// let waiting = client.submit(Request::new(0))?;
+    /// # let waiting = waiting.wait_timeout(std::time::Duration::ZERO).unwrap_err();
+    /// assert_eq!(client.call(Request::new(1))?.payload(), b"told");
+    /// assert_eq!(waiting.wait()?.payload(), b"news");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lend<T>(&self, code: impl FnOnce() -> T) -> T {
+        place::lending(code)
     }
 
     /// Returns the request.

@@ -1,6 +1,7 @@
 //! What travels: a request, as it is made and as it arrives, and the response to it.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::wire::{ChannelId, Excerpt, Flags, RequestType};
 
@@ -25,6 +26,7 @@ pub struct Request {
     channel: ChannelId,
     payload: Vec<u8>,
     label: Option<Box<str>>,
+    timeout: Option<Duration>,
 }
 
 impl Request {
@@ -39,6 +41,7 @@ impl Request {
             channel: ChannelId::DEFAULT,
             payload: Vec::new(),
             label: None,
+            timeout: None,
         }
     }
 
@@ -73,6 +76,36 @@ impl Request {
         self
     }
 
+    /// Sets how long the request may take before it fails with
+    /// [`Error::TimedOut`](crate::Error::TimedOut). The default is the connection's
+    /// [`timeout`](crate::ConnectionBuilder::timeout), which is none unless it was set.
+    ///
+    /// The time runs from the submit and covers all that may block on the way: waiting for room,
+    /// sending, and the wait for the answer in [`call`](crate::Connection::call), the wait methods
+    /// of [`PendingResponse`](crate::PendingResponse) and a [`PendingSet`](crate::PendingSet). It
+    /// does not cover what a [`Connector`](crate::Connector) takes to connect, nor callbacks and
+    /// `async` code, which nobody waits in: the answer, however late, is delivered there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use packetstream::{Connection, Request, Transport};
+    ///
+    /// # fn main() -> packetstream::Result<()> {
+    /// let (ours, _silent) = Transport::pair();
+    /// let client = Connection::builder().linger(Some(Duration::ZERO)).open(ours)?;
+    /// let request = Request::new(0).with_timeout(Duration::from_millis(5));
+    /// assert!(client.call(request).unwrap_err().is_timed_out());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// Returns the type of the request: the application's number.
     #[doc(alias = "rq_type")]
     pub fn request_type(&self) -> RequestType {
@@ -104,6 +137,11 @@ impl Request {
         self.label.as_deref()
     }
 
+    /// Returns how long the request may take, if that was set at this end.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     pub(super) fn take_label(&mut self) -> Option<Box<str>> {
         self.label.take()
     }
@@ -118,6 +156,7 @@ impl fmt::Debug for Request {
             .field("channel", &self.channel.get())
             .field("payload", &format_args!("{}", Excerpt(&self.payload)))
             .field("label", &self.label)
+            .field("timeout", &self.timeout)
             .finish()
     }
 }

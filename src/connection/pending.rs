@@ -67,6 +67,8 @@ pub struct PendingResponse<T = Response> {
     key: Key,
     number: u64,
     label: Option<Box<str>>,
+    /// When the time given to the request is over.
+    deadline: Option<Instant>,
     decode: Option<Decode<T>>,
     /// Gone once the answer has been taken.
     reference: Option<Reference>,
@@ -81,12 +83,14 @@ impl PendingResponse {
         key: Key,
         number: u64,
         label: Option<Box<str>>,
+        deadline: Option<Instant>,
     ) -> Self {
         Self {
             shared,
             key,
             number,
             label,
+            deadline,
             // Without a size, so boxing it does not allocate.
             decode: Some(Box::new(Ok)),
             reference: Some(reference),
@@ -105,14 +109,14 @@ impl<T> PendingResponse<T> {
     /// - [`Error::Rejected`] if the peer answered "not ok".
     /// - [`Error::Unanswered`] if the connection ended first.
     /// - [`Error::Cancelled`] if a [`Canceller`] was used.
+    /// - [`Error::TimedOut`] if the [time given to the request](crate::Request::with_timeout) passed.
     /// - [`Error::Payload`] if a decode function of [`and_then`](Self::and_then) failed.
     /// - [`Error::WouldDeadlock`] on a thread that the answer would have to come through.
     #[doc(alias = "join")]
     pub fn wait(mut self) -> Result<T> {
-        match self.wait_until(None) {
+        match self.wait_until(self.deadline) {
             Some(result) => result,
-            // Unreachable: without a deadline there is an answer.
-            None => Err(Error::WouldDeadlock),
+            None => self.time_out(),
         }
     }
 
@@ -156,7 +160,27 @@ impl<T> PendingResponse<T> {
     ///
     /// Those of [`wait_timeout`](Self::wait_timeout).
     pub fn wait_deadline(mut self, deadline: Instant) -> Result<Result<T>, Self> {
-        self.wait_until(Some(deadline)).ok_or(self)
+        match self.deadline {
+            Some(own) if own <= deadline => Ok(self.wait()),
+            _ => self.wait_until(Some(deadline)).ok_or(self),
+        }
+    }
+
+    /// Gives the request up because its time is over, unless the answer comes at this moment.
+    fn time_out(&mut self) -> Result<T> {
+        let cancelled = self.session().and_then(|session| session.cancel(self.key));
+        if let Some(outcome) = cancelled {
+            self.reference = None;
+            return Err(Error::TimedOut(outcome));
+        }
+        // It has left the table, so somebody settles it now.
+        self.shared.wait(None);
+        let answer = self.shared.take().unwrap_or(Err(Error::Closed));
+        self.decode(answer)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T>> {
@@ -286,6 +310,7 @@ impl<T> PendingResponse<T> {
             key: self.key,
             number: self.number,
             label: self.label,
+            deadline: self.deadline,
             decode: Some(Box::new(both)),
             reference: self.reference,
         }

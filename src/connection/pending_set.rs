@@ -1,6 +1,6 @@
 //! Many pending responses, collected as they complete.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +53,8 @@ pub struct PendingSet<T = Response> {
     members: HashMap<usize, PendingResponse<T>>,
     /// Members that nobody has begun to wait for.
     fresh: Vec<usize>,
+    /// When the time given to a member is over.
+    deadlines: BTreeSet<(Instant, usize)>,
     next_number: usize,
     completed: Arc<Completed>,
 }
@@ -91,6 +93,7 @@ impl<T> PendingSet<T> {
         Self {
             members: HashMap::new(),
             fresh: Vec::new(),
+            deadlines: BTreeSet::new(),
             next_number: 0,
             completed: Arc::default(),
         }
@@ -102,6 +105,9 @@ impl<T> PendingSet<T> {
         self.next_number += 1;
         let completed = Arc::clone(&self.completed);
         pending.notify(move || completed.push(number));
+        if let Some(deadline) = pending.deadline() {
+            self.deadlines.insert((deadline, number));
+        }
         self.members.insert(number, pending);
         self.fresh.push(number);
         number
@@ -142,22 +148,44 @@ impl<T> PendingSet<T> {
         // A set may be made on one thread and waited for on another, so all are looked at.
         while let Some(number) = self.fresh.pop() {
             if let Some(Err(error)) = self.members.get(&number).map(PendingResponse::flush) {
-                self.members.remove(&number);
+                self.remove(number);
                 return Some((number, Err(error)));
             }
         }
         loop {
             let ready = self.completed.numbers.lock().pop_front();
-            match ready {
-                Some(number) => {
-                    if let Some(pending) = self.members.remove(&number) {
-                        return Some((number, pending.wait()));
-                    }
+            if let Some(number) = ready {
+                if let Some(pending) = self.remove(number) {
+                    return Some((number, pending.wait()));
                 }
-                None if place::wait_lending(deadline, |until| self.completed.wait(until)) => {}
-                None => return None,
+                continue;
+            }
+            let first = self.deadlines.first().map(|(deadline, _)| *deadline);
+            let until = match (deadline, first) {
+                (Some(deadline), Some(first)) => Some(deadline.min(first)),
+                (deadline, first) => deadline.or(first),
+            };
+            if place::wait_lending(until, |until| self.completed.wait(until)) {
+                continue;
+            }
+            if until != first {
+                return None;
+            }
+            if let Some((_, number)) = self.deadlines.pop_first()
+                && let Some(pending) = self.members.remove(&number)
+            {
+                // Its time is over, so this does not block.
+                return Some((number, pending.wait()));
             }
         }
+    }
+
+    fn remove(&mut self, number: usize) -> Option<PendingResponse<T>> {
+        let pending = self.members.remove(&number)?;
+        if let Some(deadline) = pending.deadline() {
+            self.deadlines.remove(&(deadline, number));
+        }
+        Some(pending)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which thread of which connection is running: what must not wait, and what lends its slot.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ pub(super) enum Role {
 
 thread_local! {
     static PLACE: RefCell<Option<(Weak<Session>, Role)>> = const { RefCell::new(None) };
+    /// This thread's slot is lent already: a wait inside of a wait lends nothing more.
+    static IS_LENT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Marks the current thread as one of the session's, for the rest of its life.
@@ -53,6 +55,9 @@ pub(super) fn belongs_to(session: &Session) -> bool {
 }
 
 fn worker_session() -> Option<Arc<Session>> {
+    if IS_LENT.get() {
+        return None;
+    }
     look(|(of, role)| (*role == Role::Worker).then(|| of.upgrade()))??
 }
 
@@ -95,6 +100,17 @@ pub(super) fn wait_lending(
 }
 
 /// A lent slot, taken back when dropped.
+/// Runs code that blocks; if this is the thread of a handler, its slot is lent meanwhile, to any
+/// request at once: nobody but the code knows how long it will take.
+pub(super) fn lending<T>(code: impl FnOnce() -> T) -> T {
+    let Some(session) = worker_session() else {
+        return code();
+    };
+    let loaned = Loaned::new(session);
+    loaned.session.open_loan(loaned.loan);
+    code()
+}
+
 struct Loaned {
     session: Arc<Session>,
     loan: super::pool::Loan,
@@ -103,12 +119,14 @@ struct Loaned {
 impl Loaned {
     fn new(session: Arc<Session>) -> Self {
         let loan = session.lend_slot();
+        IS_LENT.set(true);
         Self { session, loan }
     }
 }
 
 impl Drop for Loaned {
     fn drop(&mut self) {
+        IS_LENT.set(false);
         self.session.take_slot_back(self.loan);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::MutexGuard;
 
@@ -24,6 +25,10 @@ impl Session {
         may_wait: bool,
         rings: bool,
     ) -> Result<PendingResponse> {
+        let deadline = request
+            .timeout()
+            .or(self.config.timeout)
+            .and_then(|timeout| Instant::now().checked_add(timeout));
         let one_shot = Arc::new(OneShot::new());
         let label = request.take_label();
         let (channel, bytes) = (request.channel(), request.payload().len());
@@ -36,7 +41,7 @@ impl Session {
             if !may_wait {
                 return Err(Error::Full);
             }
-            self.wait_for_room(&mut shared, bytes)?;
+            self.wait_for_room(&mut shared, bytes, deadline)?;
         }
         let tag = shared.state.next_tag(channel);
         let packet = Packet::request(channel, tag, request_type, flags, request.into_payload());
@@ -56,11 +61,16 @@ impl Session {
         }
         let reference = Reference::counted(Arc::clone(self));
         Ok(PendingResponse::new(
-            reference, one_shot, key, number, label,
+            reference, one_shot, key, number, label, deadline,
         ))
     }
 
-    fn wait_for_room(&self, shared: &mut MutexGuard<'_, Shared>, bytes: usize) -> Result<()> {
+    fn wait_for_room(
+        &self,
+        shared: &mut MutexGuard<'_, Shared>,
+        bytes: usize,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
         if place::is_receiver_or_sender(self) {
             return Err(Error::WouldDeadlock);
         }
@@ -76,7 +86,14 @@ impl Session {
             }
             // What fills the queue or is owed must be on its way while we wait.
             self.outbox.want(shared.state.last_queued());
-            self.room.wait(shared);
+            match deadline {
+                None => self.room.wait(shared),
+                Some(deadline) => {
+                    if self.room.wait_until(shared, deadline).timed_out() {
+                        break Err(Error::TimedOut(Outcome::NotSent));
+                    }
+                }
+            }
         };
         shared.submitters.retain(|waiting| *waiting != ticket);
         if !shared.submitters.is_empty() {
