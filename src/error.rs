@@ -157,6 +157,11 @@ pub enum Error {
         cause: Arc<Error>,
     },
 
+    /// The service of the typed connection has no number for requests of this type, so it was not
+    /// sent: register it with [`ServiceBuilder::call`](crate::typed::ServiceBuilder::call).
+    #[error("the service does not call requests of type {0}")]
+    UnknownRequestType(&'static str),
+
     /// The calling thread is one that must not wait here, because it is the thread that would end
     /// the wait.
     #[error("waiting here would block the thread that has to end the wait")]
@@ -195,7 +200,8 @@ impl Error {
             | Self::Full
             | Self::RequestsFinished
             | Self::Spawn(_)
-            | Self::TooLong { .. } => Outcome::NotSent,
+            | Self::TooLong { .. }
+            | Self::UnknownRequestType(_) => Outcome::NotSent,
             _ => Outcome::Unknown,
         }
     }
@@ -262,7 +268,11 @@ impl Error {
     pub fn is_caller(&self) -> bool {
         matches!(
             self.cause(),
-            Self::Closed | Self::RequestsFinished | Self::TooLong { .. } | Self::WouldDeadlock
+            Self::Closed
+                | Self::RequestsFinished
+                | Self::TooLong { .. }
+                | Self::UnknownRequestType(_)
+                | Self::WouldDeadlock
         )
     }
 

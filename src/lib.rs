@@ -28,14 +28,16 @@
 //!
 //! # The layers
 //!
-//! Octets come in at a [`Transport`], become packets in [`wire`], and requests and answers in a
-//! [`Connection`].
+//! Octets come in at a [`Transport`], become packets in [`wire`], requests and answers in a
+//! [`Connection`], and your own types in [`typed`].
 //!
 //! | layer | what it is |
 //! |---|---|
 //! | [`Transport`], [`Connector`] | makers of byte stream pairs: descriptors, stdio, child processes, sockets, memory |
 //! | [`wire`] | the codec, usable alone: [`Packet`], [`Decoder`], [`PacketReader`], [`PacketWriter`] |
 //! | [`Connection`] | the engine: [`Request`], [`Response`], [`PendingResponse`], [`RequestHandler`] |
+//! | [`payload`] | codecs for the fields of a payload: integers, data, text, your own structs |
+//! | [`typed`] | requests as types: [`TypedConnection`](typed::TypedConnection), [`Service`](typed::Service), [`Serve`](typed::Serve) |
 //!
 //! # Threads and blocking
 //!
@@ -128,8 +130,10 @@
 
 mod connection;
 mod error;
+pub mod payload;
 mod rejection;
 mod transport;
+pub mod typed;
 pub mod wire;
 
 pub use crate::connection::{

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Outcome;
-use crate::wire::Flags;
+use crate::wire::{Flags, RequestType};
 
 /// A peer's "not ok" answer to a request; also what a handler returns to refuse one in words of
 /// its own.
@@ -54,12 +54,18 @@ const NOT_RUN: [&[u8]; 5] = [
 ];
 
 /// What this crate says in the answers that it makes up itself.
+const NOT_RUN_BEGINNINGS: [&[u8]; 2] = [rejection_text::UNKNOWN_TYPE, rejection_text::UNDECODABLE];
+
 pub(crate) mod rejection_text {
     pub(crate) const NO_HANDLER: &[u8] = b"no request handler";
     pub(crate) const NO_LONGER_ALLOWED: &[u8] = b"requests no longer allowed";
     pub(crate) const SHUTTING_DOWN: &[u8] = b"rejecting request: shutting down";
     pub(crate) const BUSY: &[u8] = b"rejecting request: busy";
     pub(crate) const FAILED: &[u8] = b"exception during handler";
+    /// A number follows.
+    pub(crate) const UNKNOWN_TYPE: &[u8] = b"unknown request type ";
+    /// What is wrong follows.
+    pub(crate) const UNDECODABLE: &[u8] = b"undecodable request: ";
 }
 
 impl Rejection {
@@ -98,8 +104,26 @@ impl Rejection {
     }
 
     /// A handler can send these texts too, but has no reason to: they say that it did not run.
+    /// What a service answers to a type that it does not serve.
+    pub(crate) fn unknown_request_type(number: RequestType) -> Self {
+        let mut text = rejection_text::UNKNOWN_TYPE.to_vec();
+        text.extend_from_slice(number.to_string().as_bytes());
+        Self::new(text)
+    }
+
+    /// What a service answers to a request that it cannot read.
+    pub(crate) fn undecodable(error: &(dyn std::error::Error + Send + Sync)) -> Self {
+        let mut text = rejection_text::UNDECODABLE.to_vec();
+        text.extend_from_slice(error.to_string().as_bytes());
+        Self::new(text)
+    }
+
     pub(crate) fn outcome(&self) -> Outcome {
-        if self.0.flags.is_empty() && NOT_RUN.contains(&self.payload()) {
+        let is_refusal = NOT_RUN.contains(&self.payload())
+            || NOT_RUN_BEGINNINGS
+                .iter()
+                .any(|text| self.payload().starts_with(text));
+        if self.0.flags.is_empty() && is_refusal {
             Outcome::NotRun
         } else {
             Outcome::Unknown
@@ -135,6 +159,13 @@ mod tests {
     #[test]
     fn texts_of_refusal_prove_that_the_request_was_not_run() {
         for text in NOT_RUN {
+            assert_eq!(
+                Error::Rejected(Rejection::new(text)).outcome(),
+                Outcome::NotRun
+            );
+        }
+        for beginning in NOT_RUN_BEGINNINGS {
+            let text = [beginning, b"5"].concat();
             assert_eq!(
                 Error::Rejected(Rejection::new(text)).outcome(),
                 Outcome::NotRun
