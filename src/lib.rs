@@ -36,7 +36,7 @@
 //! | [`Transport`], [`Connector`] | makers of byte stream pairs: descriptors, stdio, child processes, sockets, memory |
 //! | [`wire`] | the codec, usable alone: [`Packet`], [`Decoder`], [`PacketReader`], [`PacketWriter`] |
 //! | [`Connection`] | the engine: [`Request`], [`Response`], [`PendingResponse`], [`RequestHandler`] |
-//! | [`payload`] | codecs for the fields of a payload: integers, data, text, your own structs |
+//! | [`payload`](mod@payload) | codecs for the fields of a payload: integers, data, text, your own structs |
 //! | [`typed`] | requests as types: [`TypedConnection`](typed::TypedConnection), [`Service`](typed::Service), [`Serve`](typed::Serve) |
 //!
 //! # Threads and blocking
