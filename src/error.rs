@@ -133,6 +133,10 @@ pub enum Error {
     #[error("cannot start a thread")]
     Spawn(#[source] Arc<io::Error>),
 
+    /// The answer was taken before: a pending response gives it once.
+    #[error("the answer has been taken already")]
+    Taken,
+
     /// The time given to the request ([`with_timeout`](crate::Request::with_timeout)) passed before
     /// its answer came. If it comes later it is dropped.
     #[error("the request timed out; {}", Fate(*.0))]
@@ -270,6 +274,7 @@ impl Error {
             self.cause(),
             Self::Closed
                 | Self::RequestsFinished
+                | Self::Taken
                 | Self::TooLong { .. }
                 | Self::UnknownRequestType(_)
                 | Self::WouldDeadlock

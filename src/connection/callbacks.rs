@@ -51,15 +51,14 @@ impl Session {
         if self.callbacks.is_started() {
             return Ok(());
         }
-        // It counts as alive before it is, so that no close can miss it.
-        self.shared.lock().callbacks_live = true;
+        let mut shared = self.shared.lock();
         let mut queue = self.callbacks.queue.lock();
         if !matches!(&*queue, Queue::NotStarted) {
-            let is_closed = matches!(&*queue, Queue::Closed);
-            drop(queue);
-            self.shared.lock().callbacks_live &= !is_closed;
             return Ok(());
         }
+        // It counts as alive before it is, so that no close can miss it.
+        shared.callbacks_live = true;
+        drop(shared);
         let (sender, receiver) = crossbeam_channel::unbounded::<Job>();
         let session = Arc::clone(self);
         let thread = self.spawn("callbacks", move || {
@@ -78,7 +77,13 @@ impl Session {
             }
             Err(error) => {
                 drop(queue);
-                self.shared.lock().callbacks_live = false;
+                let mut shared = self.shared.lock();
+                let queue = self.callbacks.queue.lock();
+                // Somebody else may have started it meanwhile.
+                if !matches!(&*queue, Queue::Open(_)) {
+                    shared.callbacks_live = false;
+                    self.progress.notify_all();
+                }
                 Err(error)
             }
         }

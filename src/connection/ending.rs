@@ -12,6 +12,7 @@ use super::place::{self, Role};
 use super::report::{CloseReport, Summary};
 use super::session::{Closing, Session, Shared};
 use super::stats::ConnectionStats;
+use super::text::thrown_text;
 use crate::error::{Error, Result};
 use crate::transport::Transport;
 use crate::wire::Packet;
@@ -71,8 +72,9 @@ impl Session {
             log::error!(target: super::LOG, "{}: {error}, so it is aborted", self.config.name);
             self.shared.lock().is_aborted = true;
             self.force_now(Error::Aborted);
+            let transport = self.put_away();
             let mut shared = self.shared.lock();
-            self.conclude(&mut shared, None);
+            self.conclude(&mut shared, transport);
         }
     }
 
@@ -184,7 +186,8 @@ impl Session {
 
     /// Frees what is stuck in the transport, if that can be done.
     fn shut(&self) {
-        if let Some(shutdown) = &self.shutdown {
+        let shutdown = self.hooks.lock().shutdown.clone();
+        if let Some(shutdown) = shutdown {
             self.contained(|| shutdown());
         }
     }
@@ -209,8 +212,8 @@ impl Session {
 
     fn join(thread: JoinHandle<()>) {
         // A panic of ours has been reported by the log's panic hook; here it can only be told.
-        if let Err(payload) = thread.join() {
-            log::error!(target: super::LOG, "a thread panicked: {}", super::panic_text(&*payload));
+        if let Err(thrown) = thread.join() {
+            log::error!(target: super::LOG, "a thread panicked: {}", thrown_text(thrown));
         }
     }
 
@@ -222,19 +225,23 @@ impl Session {
         if in_order && !self.is_on_demand && !self.ends_writer {
             return self.take_transport();
         }
-        let finish = self.finish.lock().take();
+        let finish = self.hooks.lock().finish.take();
         // What has a way to be finished ends by itself: a child, which is killed otherwise.
         if self.is_on_demand && finish.is_none() {
             self.shut();
         }
         // A child ends when it finds its pipes closed, so these go first.
         let mut streams = self.streams.lock();
+        streams.are_gone = true;
         let (reader, writer) = (streams.reader.take(), streams.writer.take());
         drop(streams);
         self.contained(|| drop((reader, writer)));
         if let Some(finish) = finish {
             self.contained(|| finish(close_by));
         }
+        // They may hold the stream open, however long this connection is remembered.
+        let hooks = std::mem::take(&mut *self.hooks.lock());
+        self.contained(|| drop(hooks));
         None
     }
 

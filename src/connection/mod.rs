@@ -2,6 +2,7 @@
 
 mod builder;
 mod callbacks;
+mod canceller;
 mod ending;
 mod foreign;
 mod guard;
@@ -23,6 +24,7 @@ mod state;
 mod stats;
 mod submission;
 mod text;
+mod unread;
 mod workers;
 
 use std::fmt;
@@ -33,16 +35,17 @@ use parking_lot::{Condvar, Mutex};
 
 use self::builder::Config;
 pub use self::builder::{ConnectionBuilder, DEFAULT_FLUSH_GRACE, DEFAULT_LINGER};
+pub use self::canceller::Canceller;
 pub use self::guard::OpenGuard;
 pub use self::handler::{Incoming, RequestHandler, Responder};
 pub use self::message::{Request, Response};
-pub use self::pending::{Canceller, PendingResponse};
+pub use self::pending::PendingResponse;
 pub use self::pending_set::PendingSet;
 pub use self::report::CloseReport;
 use self::report::Summary;
 use self::session::Session;
 pub use self::stats::ConnectionStats;
-use self::text::{panic_text, source_text};
+use self::text::source_text;
 use crate::error::{Error, Result};
 use crate::transport::{Connector, Transport};
 
@@ -247,12 +250,16 @@ impl Connection {
         may_wait: bool,
         rings: bool,
     ) -> Result<PendingResponse> {
-        let session = self.session();
-        if let Some(session) = &session {
-            // A handler that calls back while its connection closes is told so.
-            if !self.is_on_demand() && !session.is_closing() || place::belongs_to(session) {
-                return session.submit(request, may_wait, rings);
-            }
+        // A handler calls back the peer that asked it, also while the connection closes and when
+        // it has been opened anew.
+        if let Some(session) = place::session_of(&self.inner) {
+            return session.submit(request, may_wait, rings);
+        }
+        if let Some(session) = self.session()
+            && !self.is_on_demand()
+            && !session.is_closing()
+        {
+            return session.submit(request, may_wait, rings);
         }
         if !self.is_on_demand() {
             return Err(Error::Closed);

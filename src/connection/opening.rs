@@ -62,7 +62,7 @@ impl Connection {
             }
             Err((error, transport)) => {
                 if !self.is_on_demand() {
-                    self.inner.life.lock().transport = transport;
+                    self.inner.life.lock().transport = transport.map(|transport| *transport);
                 }
                 drop(opening);
                 Err(error)
@@ -70,11 +70,9 @@ impl Connection {
         }
     }
 
-    /// Makes a session the present one.
-    pub(super) fn publish(&self, session: &Arc<Session>) {
-        let last = self.inner.life.lock().session.replace(Arc::clone(session));
-        // With it the user's streams and hooks may go: not under the lock.
-        drop(last);
+    /// Makes a session the present one; returns the last one.
+    pub(super) fn publish(&self, session: &Arc<Session>) -> Option<Arc<Session>> {
+        self.inner.life.lock().session.replace(Arc::clone(session))
     }
 }
 

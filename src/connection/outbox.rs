@@ -1,12 +1,11 @@
 //! The send queue, and the right to write what is in it.
 //!
 //! Whoever holds the role drains the queue into the buffer and flushes when that is due: the
-//! sender thread, or a thread that is about to wait for the very answer and finds the role free,
-//! which saves it the way through another thread. There is one queue, one order, one place that
-//! writes and one that fails.
+//! sender thread, or a thread that finds the role free and is about to wait for the very answer,
+//! or has just made one, which saves it the way through another thread. There is one queue, one
+//! order, one place that writes and one that fails.
 
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
@@ -17,6 +16,8 @@ use parking_lot::Mutex;
 
 use super::session::Session;
 use super::state::Queued;
+use super::text::caught;
+use super::unread::Unread;
 use crate::error::Error;
 use crate::transport::BoxedWriter;
 use crate::wire::{PacketKind, PacketWriter};
@@ -30,6 +31,16 @@ const BATCH_OCTETS: usize = 1024 * 1024;
 /// what one write takes.
 const WAITING_PACKETS: usize = 64;
 const WAITING_OCTETS: usize = 16 * 1024;
+
+/// How a thread that is not the sender may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum MayWrite {
+    Never,
+    /// Only what cannot block.
+    Briefly,
+    /// Even if that blocks, since it can be freed.
+    Freely,
+}
 
 // What the sender is doing.
 const AWAKE: u8 = 0;
@@ -49,8 +60,12 @@ pub(super) struct Outbox {
     mode: AtomicU8,
     sender: OnceLock<Thread>,
     grace: Duration,
-    /// Whether a stuck write can be freed, so that others than the sender may write.
-    may_share_role: bool,
+    /// The most that others than the sender may do.
+    sharing: MayWrite,
+    /// The octets of the payloads in the queue.
+    queued_octets: AtomicU64,
+    /// The number of the last request of ours that has been answered.
+    answered: AtomicU64,
     is_abandoned: AtomicBool,
     /// The number of the last packet that was given to the writer.
     handed_over: AtomicU64,
@@ -82,13 +97,14 @@ pub(super) struct WriteSide {
     is_unflushed: bool,
     /// Since when something has been waiting in the buffer.
     pub(super) waiting_since: Option<Instant>,
+    unread: Unread,
     /// Answers in the buffer, or in the batch that a write error cut short.
     pub(super) answers: u64,
     pub(super) fate: Fate,
 }
 
 impl Outbox {
-    pub(super) fn new(grace: Duration, may_share_role: bool) -> Self {
+    pub(super) fn new(grace: Duration, sharing: MayWrite) -> Self {
         let (queue, queued) = crossbeam_channel::unbounded();
         Self {
             queue,
@@ -99,6 +115,7 @@ impl Outbox {
                 last_taken: 0,
                 is_unflushed: false,
                 waiting_since: None,
+                unread: Unread::default(),
                 answers: 0,
                 fate: Fate::Working,
             }),
@@ -107,7 +124,9 @@ impl Outbox {
             mode: AtomicU8::new(AWAKE),
             sender: OnceLock::new(),
             grace,
-            may_share_role,
+            sharing,
+            queued_octets: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             is_abandoned: AtomicBool::new(false),
             handed_over: AtomicU64::new(0),
             are_requests_cut: AtomicBool::new(false),
@@ -121,12 +140,29 @@ impl Outbox {
     /// Queues a packet; under the session's lock, which makes the order of the numbers that of
     /// the queue.
     pub(super) fn push(&self, queued: Queued) {
+        let octets = queued.packet.payload().len() as u64;
+        self.queued_octets.fetch_add(octets, Ordering::Relaxed);
         // Cannot fail: the other end of the queue lives as long as this one.
         let _ = self.queue.send(queued);
     }
 
     pub(super) fn pop(&self) -> Option<Queued> {
         self.queued.try_recv().ok()
+    }
+
+    /// Empties the queue; returns how many answers were in it.
+    pub(super) fn drop_queued(&self) -> u64 {
+        let mut answers = 0;
+        while let Some(queued) = self.pop() {
+            answers += u64::from(queued.packet.is_response());
+        }
+        answers
+    }
+
+    /// Takes note that the peer has answered the request of that number, so it has read all up to
+    /// there. Under the session's lock, with growing numbers.
+    pub(super) fn note_answered(&self, number: u64) {
+        self.answered.store(number, Ordering::Release);
     }
 
     /// Lets the sender know of a packet that nobody waits for.
@@ -153,16 +189,17 @@ impl Outbox {
         }
     }
 
-    /// Sends everything up to that number at once: on this thread if `may_write` and nobody else
-    /// is writing, otherwise on the sender.
-    pub(super) fn flush(&self, session: &Arc<Session>, number: u64, may_write: bool) {
+    /// Sends everything up to that number at once: on this thread if it may and nobody else is
+    /// writing, otherwise on the sender.
+    pub(super) fn flush(&self, session: &Arc<Session>, number: u64, may_write: MayWrite) {
         if self.flushed.load(Ordering::Acquire) >= number {
             return;
         }
         self.wanted.fetch_max(number, Ordering::SeqCst);
-        if may_write
-            && self.may_share_role
+        let may_write = may_write.min(self.sharing);
+        if may_write != MayWrite::Never
             && let Some(mut role) = self.role.try_lock()
+            && (may_write == MayWrite::Freely || role.has_room(self))
         {
             // Nothing may stay in the buffer: the sender does not know of it. What others queue
             // from now on is not ours to write.
@@ -240,6 +277,13 @@ impl Outbox {
 }
 
 impl WriteSide {
+    /// Whether writing what is queued cannot block.
+    fn has_room(&mut self, outbox: &Outbox) -> bool {
+        let answered = outbox.answered.load(Ordering::Acquire);
+        let octets = outbox.queued_octets.load(Ordering::Relaxed);
+        self.unread.has_room(answered, outbox.queued.len(), octets)
+    }
+
     /// Writes what is queued, and flushes if that is due. With `at_most`, takes no more than that
     /// many packets and flushes in any case. What comes of it is in `fate`.
     pub(super) fn pump(&mut self, session: &Arc<Session>, at_most: Option<usize>) {
@@ -253,14 +297,10 @@ impl WriteSide {
         }
         // The user's `Write` may panic. The role is released all the same, and the connection
         // fails like after any other write error.
-        let written = panic::catch_unwind(AssertUnwindSafe(|| self.write(session, at_most)));
-        match written {
+        match caught(|| self.write(session, at_most)) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.fate = Fate::Failed(Error::Write(Arc::new(error))),
-            Err(payload) => {
-                let text = super::panic_text(&*payload);
-                self.fate = Fate::Failed(Error::Panicked(text.into()));
-            }
+            Err(text) => self.fate = Fate::Failed(Error::Panicked(text.into())),
         }
         if !matches!(self.fate, Fate::Working) {
             outbox.is_over.store(true, Ordering::SeqCst);
@@ -292,6 +332,9 @@ impl WriteSide {
                 break;
             };
             self.last_taken = last.number;
+            let octets = octets as u64;
+            outbox.queued_octets.fetch_sub(octets, Ordering::Relaxed);
+            self.unread.note(last.number, self.batch.len(), octets);
             session.take(&mut self.batch);
             let answers = self
                 .batch

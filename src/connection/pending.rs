@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::canceller::Canceller;
 use super::message::Response;
 use super::one_shot::{Answer, OneShot};
+use super::outbox::MayWrite;
 use super::place;
 use super::reference::Reference;
 use super::session::Session;
@@ -175,7 +177,7 @@ impl<T> PendingResponse<T> {
         }
         // It has left the table, so somebody settles it now.
         self.shared.wait(None);
-        let answer = self.shared.take().unwrap_or(Err(Error::Closed));
+        let answer = self.shared.take().unwrap_or(Err(Error::Taken));
         self.decode(answer)
     }
 
@@ -190,11 +192,15 @@ impl<T> PendingResponse<T> {
             {
                 return Some(Err(Error::WouldDeadlock));
             }
+            let may_write = match deadline {
+                None => MayWrite::Briefly,
+                Some(_) => MayWrite::Never,
+            };
             // The slot is lent before the request goes out: what it makes the peer ask comes
             // after the wait began.
             let has_come = place::wait_lending(deadline, |until| {
                 if let Some(session) = self.session() {
-                    session.flush_request(self.number, deadline.is_none());
+                    session.flush_request(self.number, may_write);
                 }
                 self.shared.wait(until)
             });
@@ -202,7 +208,7 @@ impl<T> PendingResponse<T> {
                 return None;
             }
         }
-        let answer = self.shared.take().unwrap_or(Err(Error::Closed));
+        let answer = self.shared.take().unwrap_or(Err(Error::Taken));
         Some(self.decode(answer))
     }
 
@@ -212,7 +218,7 @@ impl<T> PendingResponse<T> {
         match (answer, self.decode.take()) {
             (Ok(response), Some(decode)) => decode(response),
             (Err(error), _) => Err(error),
-            (Ok(_), None) => Err(Error::Closed),
+            (Ok(_), None) => Err(Error::Taken),
         }
     }
 
@@ -256,10 +262,7 @@ impl<T> PendingResponse<T> {
     /// # }
     /// ```
     pub fn canceller(&self) -> Canceller {
-        Canceller {
-            session: self.session().map(Arc::downgrade).unwrap_or_default(),
-            key: self.key,
-        }
+        Canceller::new(self.session(), self.key)
     }
 
     /// Adds a step that turns the answer into something else, such as a decoded payload.
@@ -301,7 +304,7 @@ impl<T> PendingResponse<T> {
         let both = move |response| {
             let value = match first {
                 Some(first) => first(response)?,
-                None => return Err(Error::Closed),
+                None => return Err(Error::Taken),
             };
             decode(value).map_err(|error| Error::Payload(Arc::from(error.into())))
         };
@@ -392,7 +395,7 @@ impl<T> PendingResponse<T> {
                 if place::is_receiver_or_sender(session) {
                     return Err(Error::WouldDeadlock);
                 }
-                session.flush_request(self.number, false);
+                session.flush_request(self.number, MayWrite::Never);
                 Ok(())
             }
             _ => Ok(()),
@@ -406,13 +409,13 @@ impl<T> Future for PendingResponse<T> {
     /// Polled again after it was ready, it is ready with [`Error::Closed`].
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if self.reference.is_none() {
-            return Poll::Ready(Err(Error::Closed));
+            return Poll::Ready(Err(Error::Taken));
         }
         if let Some(answer) = self.shared.poll(context.waker()) {
             Poll::Ready(self.decode(answer))
         } else {
             if let Some(session) = self.session() {
-                session.flush_request(self.number, false);
+                session.flush_request(self.number, MayWrite::Never);
             }
             Poll::Pending
         }
@@ -426,35 +429,6 @@ impl<T> fmt::Debug for PendingResponse<T> {
             .field("tag", &self.tag().get())
             .field("label", &self.label)
             .field("is_finished", &self.is_finished())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Cancels a request that somebody may be waiting for.
-///
-/// Made by [`PendingResponse::canceller`]. It holds neither the request nor the connection.
-#[derive(Clone)]
-pub struct Canceller {
-    session: std::sync::Weak<Session>,
-    key: Key,
-}
-
-impl Canceller {
-    /// Cancels the request and wakes who waits for it with [`Error::Cancelled`]; returns `false`
-    /// if it was settled before.
-    #[doc(alias = "RequestState.cancel")]
-    pub fn cancel(&self) -> bool {
-        self.session
-            .upgrade()
-            .is_some_and(|session| session.cancel(self.key).is_some())
-    }
-}
-
-impl fmt::Debug for Canceller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Canceller")
-            .field("channel", &self.key.0.get())
-            .field("tag", &self.key.1.get())
             .finish_non_exhaustive()
     }
 }

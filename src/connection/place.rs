@@ -54,6 +54,12 @@ pub(super) fn belongs_to(session: &Session) -> bool {
     look(|(of, _)| is(of, session)).unwrap_or(false)
 }
 
+/// The session of the connection that this thread belongs to.
+pub(super) fn session_of(connection: &Arc<super::Inner>) -> Option<Arc<Session>> {
+    let session = look(|(of, _)| of.upgrade())??;
+    std::ptr::eq(session.connection.as_ptr(), Arc::as_ptr(connection)).then_some(session)
+}
+
 fn worker_session() -> Option<Arc<Session>> {
     if IS_LENT.get() {
         return None;

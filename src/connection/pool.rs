@@ -95,6 +95,11 @@ impl<J> Pool<J> {
         !self.jobs.is_empty()
     }
 
+    /// Whether requests wait that may be started before an answer has been sent.
+    pub(super) fn may_start_more(&self) -> bool {
+        self.has_jobs() && !self.is_held
+    }
+
     /// Takes the next request that may start, and what it occupies from now on.
     pub(super) fn start(&mut self) -> Option<(J, Slot)> {
         if self.is_held {

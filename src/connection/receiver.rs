@@ -1,6 +1,6 @@
 //! The receiver thread: reads packets and deals them out. It never waits for anything but input.
 
-use std::panic::{self, AssertUnwindSafe};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,6 +11,7 @@ use super::one_shot::{Answer, OneShot};
 use super::place::{self, Role};
 use super::session::{Session, Shared};
 use super::state::{Action, Key};
+use super::text::caught;
 use super::workers::Job;
 use crate::error::Error;
 use crate::rejection::{Rejection, rejection_text};
@@ -29,12 +30,11 @@ pub(super) fn run(session: &Arc<Session>, connection: &Connection) {
         let limit = session.config.max_packet_len;
         let mut reader = PacketReader::new(reader).with_max_packet_len(limit);
         // The user's `BufRead` may panic, and nobody may be left waiting then.
-        let cause = panic::catch_unwind(AssertUnwindSafe(|| {
-            receive(session, connection, &mut reader)
-        }))
-        .unwrap_or_else(|payload| Error::Panicked(super::panic_text(&*payload).into()));
+        let cause = caught(|| receive(session, connection, &mut reader))
+            .unwrap_or_else(|text| Error::Panicked(text.into()));
         session.input_ended(cause);
-        session.streams.lock().reader = Some(reader.into_inner());
+        let unwanted = session.streams.lock().leave_reader(reader.into_inner());
+        session.contained(|| drop(unwanted));
     }
     session.shared.lock().receiver_lives = false;
     session.progress.notify_all();
@@ -50,7 +50,10 @@ fn receive(
     let mut is_first = true;
     loop {
         let mut end = None;
-        session.wait_for_inbound_room();
+        // A stream that is only lent belongs to its owner again.
+        if session.wait_for_inbound_room().is_break() {
+            return Error::Aborted;
+        }
         match reader.step() {
             Ok(Step::Packet(packet)) => {
                 let mut octets = packet.payload().len();
@@ -148,6 +151,8 @@ impl Session {
         let call = shared.pool.call();
         let stuck = shared.pool.take_stuck();
         let rejected = self.reject_jobs(&mut shared, stuck);
+        let held = shared.release_held();
+        self.outbox.note_answered(shared.state.last_answered());
         drop(shared);
 
         batch.clear();
@@ -155,7 +160,7 @@ impl Session {
             self.tell(one_shot.settle(answer));
         }
         self.call_worker_of(call, connection);
-        self.ring_if(effects.urgent.max(goodbye).max(rejected));
+        self.ring_if(effects.urgent.max(goodbye).max(rejected).max(held));
         effects.end
     }
 
@@ -193,13 +198,25 @@ impl Session {
 
     /// Pauses reading while too many requests of the peer are here and nobody here waits for it,
     /// so that both ends cannot pause for each other.
-    fn wait_for_inbound_room(&self) {
+    /// Breaks off after a forced end.
+    fn wait_for_inbound_room(self: &Arc<Self>) -> ControlFlow<()> {
         let mut shared = self.shared.lock();
         while shared.state.may_pause() && !shared.pool.has_waiters() && !shared.is_forced {
             shared.is_paused = true;
+            if let Some(held) = shared.release_held() {
+                drop(shared);
+                self.outbox.want(held);
+                shared = self.shared.lock();
+                continue;
+            }
             self.inbound.wait(&mut shared);
         }
         shared.is_paused = false;
+        if shared.is_forced {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     /// To be called under the lock when a pause may have to end.
@@ -230,7 +247,10 @@ impl Session {
             Error::EndOfInput(_) => Error::EndOfInput(diagnosis.clone()),
             cause => cause,
         };
-        log::debug!(target: super::LOG, "{}: input ended: {cause}", self.config.name);
+        // An error of the transport is the user's code, and may panic when it is shown.
+        self.contained(|| {
+            log::debug!(target: super::LOG, "{}: input ended: {cause}", self.config.name);
+        });
         let mut shared = self.shared.lock();
         shared.more_buffered = false;
         shared.diagnosis = diagnosis;
@@ -248,9 +268,9 @@ impl Session {
     }
 
     fn ask_for_diagnosis(&self) -> Option<Arc<str>> {
-        let ask = self.diagnosis.as_ref()?;
+        let ask = self.hooks.lock().diagnosis.clone()?;
         // A hook that panics has nothing to say.
-        let said = panic::catch_unwind(AssertUnwindSafe(|| ask())).ok()??;
+        let said = caught(|| ask()).ok()??;
         Some(Arc::from(said))
     }
 

@@ -32,18 +32,24 @@ pub(super) fn run(session: &Arc<Session>) {
     };
     match fate {
         Fate::Ended => {
-            let hook = session.end_of_write.lock().take();
+            let hook = session.hooks.lock().end_of_write.take();
             if let Some(end_of_write) = hook {
                 session.contained(end_of_write);
             }
             session.shared.lock().state.output_over();
         }
         Fate::Failed(error) => session.output_failed(error),
-        Fate::Working | Fate::Abandoned => {}
+        Fate::Working | Fate::Abandoned => {
+            let answers = outbox.role.lock().answers;
+            let mut shared = session.shared.lock();
+            let answers = answers + outbox.drop_queued();
+            shared.state.left_unsent(answers);
+        }
     }
     let writer = outbox.role.lock().writer.take();
     let writer = writer.map(PacketWriter::into_inner);
-    session.streams.lock().writer = writer;
+    let unwanted = session.streams.lock().leave_writer(writer);
+    session.contained(|| drop(unwanted));
     let mut shared = session.shared.lock();
     shared.sender_lives = false;
     session.progress.notify_all();
@@ -74,15 +80,11 @@ impl Session {
     /// Fails what can no longer be sent, waits a moment for the answers to what was, and fails
     /// the rest.
     fn output_failed(self: &Arc<Self>, error: Error) {
-        let role = self.outbox.role.lock();
-        let mut answers = role.answers;
-        drop(role);
+        let mut answers = self.outbox.role.lock().answers;
         self.is_peer_gone.store(true, Ordering::Relaxed);
 
         let mut shared = self.shared.lock();
-        while let Some(queued) = self.outbox.pop() {
-            answers += u64::from(queued.packet.is_response());
-        }
+        answers += self.outbox.drop_queued();
         let failed =
             shared
                 .state
@@ -98,8 +100,12 @@ impl Session {
         self.progress.notify_all();
         drop(shared);
         drop(jobs);
-        log::debug!(target: super::LOG, "{}: {error}: {}", self.config.name, super::source_text(&error));
         self.fail_all(failed);
+        // An error of the transport is the user's code, and may panic when it is shown.
+        self.contained(|| {
+            let source = super::source_text(&error);
+            log::debug!(target: super::LOG, "{}: {error}: {source}", self.config.name);
+        });
 
         let deadline = Instant::now() + LAST_ANSWERS;
         let mut shared = self.shared.lock();

@@ -18,8 +18,9 @@
 //!
 //! # Locking rules
 //!
-//! 1. `life` (in `connection/mod.rs`) before `role` before `shared`. `threads`, `streams`, the
-//!    mutex in a one-shot and that of the callbacks are leaves: nothing is locked under them.
+//! 1. `life` (in `connection/mod.rs`) before `role` before `shared` before the queue of the
+//!    callbacks before `threads`. `streams`, `hooks` and the mutex in a one-shot are leaves:
+//!    nothing is locked under them.
 //! 2. `role` is the right to write. Only the sender waits for it, and only it is held across a
 //!    blocking call, which is the write itself. Everybody else may try for it.
 //! 3. Under `shared` there is no I/O, no logging, no user code, and no drop of anything that
@@ -39,7 +40,7 @@ use parking_lot::{Condvar, Mutex};
 use super::builder::Config;
 use super::callbacks::Callbacks;
 use super::one_shot::OneShot;
-use super::outbox::Outbox;
+use super::outbox::{MayWrite, Outbox};
 use super::pool::{Loan, Pool};
 use super::reference::Reference;
 use super::report::Summary;
@@ -48,10 +49,7 @@ use super::stats::ConnectionStats;
 use super::workers::Job;
 use super::{Connection, receiver, sender};
 use crate::error::{Error, Result};
-use crate::transport::{
-    BoxedReader, BoxedWriter, DiagnosisHook, EndOfWriteHook, FinishHook, Hooks, ShutdownHook,
-    Transport, TransportParts,
-};
+use crate::transport::{BoxedReader, BoxedWriter, Hooks, Transport, TransportParts};
 use crate::wire::Packet;
 
 /// One open period of a connection.
@@ -69,12 +67,10 @@ pub(super) struct Session {
     pub(super) progress: Condvar,
     pub(super) outbox: Outbox,
     pub(super) callbacks: Callbacks,
-    pub(super) shutdown: Option<ShutdownHook>,
-    pub(super) diagnosis: Option<DiagnosisHook>,
-    pub(super) end_of_write: Mutex<Option<EndOfWriteHook>>,
+    /// What can be done with the transport; nothing any more once it has been put away.
+    pub(super) hooks: Mutex<Hooks>,
     /// Whether the writer is of no more use after our `END_OF_STREAM`.
     pub(super) ends_writer: bool,
-    pub(super) finish: Mutex<Option<FinishHook>>,
     /// Where the streams lie before their threads take them and after those have ended.
     pub(super) streams: Mutex<Streams>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -95,6 +91,8 @@ pub(super) struct Shared {
     pub(super) pool: Pool<Job>,
     /// Whether complete packets lie in the read buffer.
     pub(super) more_buffered: bool,
+    /// The last answer that waits for company in the send queue.
+    pub(super) held: Option<u64>,
     /// The receiver waits for the peer's requests to become fewer.
     pub(super) is_paused: bool,
     /// Submitters that wait for room, the first one first.
@@ -139,6 +137,28 @@ impl Shared {
 pub(super) struct Streams {
     pub(super) reader: Option<BoxedReader>,
     pub(super) writer: Option<BoxedWriter>,
+    /// The transport has been put away: what a thread leaves later is dropped.
+    pub(super) are_gone: bool,
+}
+
+impl Streams {
+    /// Leaves a stream to whoever puts the transport away; gives it back, to be dropped outside
+    /// the lock, if that has happened already.
+    pub(super) fn leave_reader(&mut self, reader: BoxedReader) -> Option<BoxedReader> {
+        if self.are_gone {
+            return Some(reader);
+        }
+        self.reader = Some(reader);
+        None
+    }
+
+    pub(super) fn leave_writer(&mut self, writer: Option<BoxedWriter>) -> Option<BoxedWriter> {
+        if self.are_gone {
+            return writer;
+        }
+        self.writer = writer;
+        None
+    }
 }
 
 impl Session {
@@ -147,17 +167,27 @@ impl Session {
     pub(super) fn start(
         connection: &Connection,
         transport: Transport,
-    ) -> Result<Reference, (Error, Option<Transport>)> {
+    ) -> Result<Reference, (Error, Option<Box<Transport>>)> {
         let config = Arc::clone(connection.config());
         let TransportParts {
             reader,
             writer,
             hooks,
         } = transport.split();
+        // A stuck write of another thread than the sender's must be freed by a close.
+        let sharing = match (
+            hooks.shutdown.is_some() && hooks.frees_writer,
+            hooks.is_buffered,
+        ) {
+            (true, _) => MayWrite::Freely,
+            (false, true) => MayWrite::Briefly,
+            (false, false) => MayWrite::Never,
+        };
         let shared = Shared {
             state: State::new(config.limits, config.handler.is_some()),
             pool: Pool::new(config.handler_threads, config.max_handler_threads),
             more_buffered: false,
+            held: None,
             is_paused: false,
             submitters: VecDeque::new(),
             next_submitter: 0,
@@ -181,16 +211,14 @@ impl Session {
             work: Condvar::new(),
             inbound: Condvar::new(),
             progress: Condvar::new(),
-            outbox: Outbox::new(config.flush_grace, hooks.shutdown.is_some()),
+            outbox: Outbox::new(config.flush_grace, sharing),
             callbacks: Callbacks::default(),
-            shutdown: hooks.shutdown,
-            diagnosis: hooks.diagnosis,
             ends_writer: hooks.end_of_write.is_some(),
-            end_of_write: Mutex::new(hooks.end_of_write),
-            finish: Mutex::new(hooks.finish),
+            hooks: Mutex::new(hooks),
             streams: Mutex::new(Streams {
                 reader: Some(reader),
                 writer: Some(writer),
+                are_gone: false,
             }),
             threads: Mutex::default(),
             is_peer_gone: AtomicBool::new(false),
@@ -200,7 +228,7 @@ impl Session {
         });
         match session.start_threads(connection) {
             Ok(()) => Ok(Reference::counted(session)),
-            Err(error) => Err((error, session.take_transport())),
+            Err(error) => Err((error, session.take_transport().map(Box::new))),
         }
     }
 
@@ -231,10 +259,12 @@ impl Session {
             }
         }
         // From the first request on, a handler must find the connection open.
-        connection.publish(self);
+        let last = connection.publish(self);
         // The two receive one each; neither can be gone.
         let _ = go.send(());
         let _ = go.send(());
+        // With it the user's streams and hooks may go.
+        self.contained(|| drop(last));
         Ok(())
     }
 
@@ -255,12 +285,7 @@ impl Session {
         let mut streams = self.streams.lock();
         let (reader, writer) = (streams.reader.take()?, streams.writer.take()?);
         drop(streams);
-        let hooks = Hooks {
-            shutdown: self.shutdown.clone(),
-            diagnosis: self.diagnosis.clone(),
-            end_of_write: self.end_of_write.lock().take(),
-            finish: self.finish.lock().take(),
-        };
+        let hooks = std::mem::take(&mut *self.hooks.lock());
         Some(Transport::from_parts(TransportParts {
             reader,
             writer,
@@ -338,7 +363,7 @@ impl Session {
 
     pub(super) fn ring_if(self: &Arc<Self>, urgent: Option<u64>) {
         if let Some(number) = urgent {
-            self.outbox.flush(self, number, false);
+            self.outbox.flush(self, number, MayWrite::Never);
         }
     }
 

@@ -1,6 +1,5 @@
 //! Our own requests: making, cancelling and settling them.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,11 +7,13 @@ use parking_lot::MutexGuard;
 
 use super::message::Request;
 use super::one_shot::{Callback, OneShot, Told};
+use super::outbox::MayWrite;
 use super::pending::PendingResponse;
 use super::place;
 use super::reference::Reference;
 use super::session::{Session, Shared};
 use super::state::{Failed, Key, Queued};
+use super::text::caught;
 use crate::error::{Error, Outcome, Result};
 use crate::wire::Packet;
 
@@ -110,7 +111,7 @@ impl Session {
     }
 
     /// Sends the packet with that number at once, because somebody begins to wait.
-    pub(super) fn flush_request(self: &Arc<Self>, number: u64, may_write: bool) {
+    pub(super) fn flush_request(self: &Arc<Self>, number: u64, may_write: MayWrite) {
         self.outbox.flush(self, number, may_write);
     }
 
@@ -137,7 +138,15 @@ impl Session {
         if !one_shot.is_settled()
             && let Err(error) = self.start_callbacks()
         {
-            self.cancel(key);
+            let Some(outcome) = self.cancel(key) else {
+                // It has left the table, so somebody settles it now.
+                one_shot.wait(None);
+                if let Told::Call(callback, answer) = one_shot.call_back(callback) {
+                    self.contained(move || callback(answer));
+                }
+                return;
+            };
+            let error = Error::unanswered(outcome, &Arc::new(error));
             self.contained(move || callback(Err(error)));
             return;
         }
@@ -145,7 +154,7 @@ impl Session {
             Told::Call(callback, answer) => {
                 self.contained(move || callback(answer));
             }
-            Told::Done => self.flush_request(number, false),
+            Told::Done => self.flush_request(number, MayWrite::Never),
         }
     }
 
@@ -175,11 +184,7 @@ impl Session {
 
 /// Runs a user's code; a panic in it ends there.
 fn contained(name: &str, code: impl FnOnce()) {
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(code)) {
-        log::error!(
-            target: super::LOG,
-            "{name}: a callback or a hook panicked: {}",
-            super::panic_text(&*payload)
-        );
+    if let Err(text) = caught(code) {
+        log::error!(target: super::LOG, "{name}: a callback or a hook panicked: {text}");
     }
 }

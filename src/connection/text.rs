@@ -1,12 +1,28 @@
-//! Errors and panics in words, for log lines.
+//! Panics of the user's code, contained; and errors in words, for log lines.
 
 use std::any::Any;
 use std::fmt::Write;
+use std::panic::{self, AssertUnwindSafe};
 
 use crate::error::Error;
 
+/// Runs code of the user; if it panics, says in words what the panic said.
+pub(super) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(code)).map_err(thrown_text)
+}
+
+/// Says in words what was thrown, and drops it: that is the user's code too. What dropping it
+/// throws is not dropped any more.
+pub(super) fn thrown_text(thrown: Box<dyn Any + Send>) -> String {
+    let text = panic_text(&*thrown);
+    if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(thrown))) {
+        Box::leak(again);
+    }
+    text
+}
+
 /// Says in words what a panic said.
-pub(super) fn panic_text(payload: &(dyn Any + Send)) -> String {
+fn panic_text(payload: &(dyn Any + Send)) -> String {
     payload
         .downcast_ref::<&str>()
         .map(ToString::to_string)

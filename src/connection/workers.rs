@@ -1,15 +1,16 @@
 //! The worker threads: run the handler, one request at a time each.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use super::Connection;
 use super::handler::{Answered, Handler, Incoming, Responder};
 use super::message::Request;
+use super::outbox::MayWrite;
 use super::place::{self, Role};
 use super::pool::{Call, Slot};
 use super::session::{Session, Shared};
 use super::state::Key;
+use super::text::caught;
 use crate::error::{BoxError, Error};
 use crate::rejection::{Rejection, rejection_text};
 use crate::wire::{Packet, RequestType};
@@ -26,6 +27,7 @@ struct QueuedAnswer {
     last: u64,
     /// The goodbye follows it.
     is_final: bool,
+    octets: usize,
 }
 
 type NextJob = Option<(Job, Slot)>;
@@ -48,8 +50,12 @@ fn run(session: &Arc<Session>, connection: &Connection) {
             continue;
         };
         let call = shared.pool.call();
+        let held = shared.release_held();
         drop(shared);
         session.call_worker_of(call, connection);
+        if let Some(held) = held {
+            session.outbox.want(held);
+        }
         let key = job.key;
         let answer = session.handle(job, connection);
         (shared, next) = session.finish_job(key, answer, slot);
@@ -60,6 +66,29 @@ fn run(session: &Arc<Session>, connection: &Connection) {
     session.progress.notify_all();
     drop(shared);
     session.call_worker_of(call, connection);
+}
+
+impl Shared {
+    /// Whether requests of the peer that are here are still to be started.
+    fn more_follow(&self) -> bool {
+        self.pool.may_start_more() || self.more_buffered && !self.is_paused
+    }
+
+    /// Says whether an answer is to wait for company.
+    fn hold(&mut self, queued: &QueuedAnswer) -> bool {
+        let is_held = self.more_follow() && !queued.is_final;
+        self.held = is_held.then_some(queued.last);
+        is_held
+    }
+
+    /// To be called when fewer requests may follow: returns the number of the last answer that
+    /// waits for company, if none comes any more.
+    pub(super) fn release_held(&mut self) -> Option<u64> {
+        if self.held.is_none() || self.more_follow() {
+            return None;
+        }
+        self.held.take()
+    }
 }
 
 impl Session {
@@ -74,19 +103,16 @@ impl Session {
         let incoming = Incoming::new(request, key.1, connection.clone(), Arc::clone(self));
         match self.config.handler.as_ref()? {
             Handler::Answers(handler) => {
-                let outcome = panic::catch_unwind(AssertUnwindSafe(|| handler.handle(incoming)));
-                Some(self.contained_answer(
-                    key,
-                    outcome.unwrap_or_else(|payload| Err(panicked(&*payload))),
-                ))
+                let answer = caught(|| handler.handle(incoming))
+                    .unwrap_or_else(|text| Err(format!("the handler panicked: {text}").into()));
+                Some(self.contained_answer(key, answer))
             }
             Handler::Defers(handler) => {
                 // A panic drops the responder, which answers.
                 let responder = Responder::new(Arc::clone(self), key);
-                let outcome =
-                    panic::catch_unwind(AssertUnwindSafe(|| handler(incoming, responder)));
-                if let Err(payload) = outcome {
-                    log::error!(target: super::LOG, "{}: {}", self.config.name, panicked(&*payload));
+                if let Err(text) = caught(|| handler(incoming, responder)) {
+                    let name = &self.config.name;
+                    log::error!(target: super::LOG, "{name}: the handler panicked: {text}");
                 }
                 None
             }
@@ -98,11 +124,12 @@ impl Session {
         let packet = self.contained_answer(key, answer);
         let mut shared = self.shared.lock();
         let queued = self.queue_answer(&mut shared, key, packet);
-        let more_follow = shared.pool.has_jobs() || shared.more_buffered;
+        let Some(queued) = queued else {
+            return;
+        };
+        let is_held = shared.hold(&queued);
         drop(shared);
-        if let Some(queued) = queued {
-            self.send_answer(&queued, more_follow, false);
-        }
+        self.send_answer(&queued, is_held, MayWrite::Never);
     }
 
     /// Answers, frees the slot and takes the next request, all under one lock.
@@ -117,11 +144,21 @@ impl Session {
         shared.pool.finish(slot);
         let next = shared.pool.start();
         let Some(queued) = queued else {
+            if let Some(held) = shared.release_held() {
+                drop(shared);
+                self.outbox.want(held);
+                shared = self.shared.lock();
+            }
             return (shared, next);
         };
-        let more_follow = shared.pool.has_jobs() || shared.more_buffered;
+        let is_held = shared.hold(&queued);
         drop(shared);
-        self.send_answer(&queued, more_follow, true);
+        // A request that has its slot must not wait for a write.
+        let may_write = match next {
+            None => MayWrite::Freely,
+            Some(_) => MayWrite::Never,
+        };
+        self.send_answer(&queued, is_held, may_write);
         let mut shared = self.shared.lock();
         // Somebody may have seen a free slot and no idle thread meanwhile, and left it to us.
         let next = next.or_else(|| shared.pool.start());
@@ -136,18 +173,20 @@ impl Session {
         if !can_be_sent {
             return None;
         }
+        let octets = packet.payload().len();
         let number = self.queue(shared, packet);
         let goodbye = self.queue_goodbyes(shared);
         Some(QueuedAnswer {
+            octets,
             last: goodbye.unwrap_or(number),
             is_final: goodbye.is_some(),
         })
     }
 
     /// Has an answer sent: at once, or in the company of those that follow (law L11).
-    fn send_answer(self: &Arc<Self>, queued: &QueuedAnswer, more_follow: bool, may_write: bool) {
-        if more_follow && !queued.is_final {
-            self.outbox.notify(0);
+    fn send_answer(self: &Arc<Self>, queued: &QueuedAnswer, is_held: bool, may_write: MayWrite) {
+        if is_held {
+            self.outbox.notify(queued.octets);
         } else {
             self.outbox.flush(self, queued.last, may_write);
         }
@@ -156,7 +195,7 @@ impl Session {
     /// Makes the packet that answers a request. An error is the user's, and may panic when it is
     /// shown or dropped.
     fn contained_answer(&self, key: Key, answer: Answered) -> Packet {
-        panic::catch_unwind(AssertUnwindSafe(|| self.answer_packet(key, answer)))
+        caught(|| self.answer_packet(key, answer))
             .unwrap_or_else(|_| Packet::refusal(key.0, key.1, rejection_text::FAILED))
     }
 
@@ -226,19 +265,13 @@ impl Session {
         }
     }
 
-    /// Keeps a thread to be joined, and joins those that have retired.
+    /// Keeps a thread to be joined, and forgets those that have retired.
     fn keep_thread(&self, thread: std::thread::JoinHandle<()>) {
         let mut threads = self.threads.lock();
         threads.push(thread);
-        let (retired, alive) = std::mem::take(&mut *threads)
-            .into_iter()
-            .partition(std::thread::JoinHandle::is_finished);
-        *threads = alive;
-        drop(threads);
-        let retired: Vec<_> = retired;
-        for thread in retired {
-            let _ = thread.join();
-        }
+        // Not joined: they may still be running destructors of the user's thread-local values,
+        // which may wait for this thread.
+        threads.retain(|thread| !thread.is_finished());
     }
 
     /// Without any worker, what waits for one would wait for ever.
@@ -257,8 +290,4 @@ impl Session {
         drop(shared);
         self.ring_if(urgent);
     }
-}
-
-fn panicked(payload: &(dyn std::any::Any + Send)) -> BoxError {
-    format!("the handler panicked: {}", super::panic_text(payload)).into()
 }

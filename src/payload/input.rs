@@ -33,7 +33,7 @@ pub struct Input<'a> {
     rest: &'a [u8],
     /// The offset of the end of `rest`, which reading does not change.
     end: usize,
-    levels_left: u8,
+    levels_left: usize,
 }
 
 impl<'a> Input<'a> {
@@ -62,7 +62,7 @@ impl<'a> Input<'a> {
     /// let error = payload::decode::<Tree>(&octets).err();
     /// assert!(matches!(error, Some(PayloadError::TooDeep { .. })));
     /// ```
-    pub const MAX_NESTING: u8 = 128;
+    pub const MAX_NESTING: usize = 128;
 
     /// Starts at the front of a payload.
     ///
@@ -427,7 +427,7 @@ impl<'a> Input<'a> {
         decoded
     }
 
-    fn one_level_less(&self) -> Result<u8, PayloadError> {
+    fn one_level_less(&self) -> Result<usize, PayloadError> {
         let offset = self.offset();
         self.levels_left
             .checked_sub(1)

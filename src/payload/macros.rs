@@ -58,6 +58,8 @@
 ///   the fields before it by their names. Encoding does not look at it: a field that is `Some` is
 ///   encoded, one that is `None` is not, and that they agree with the other fields is up to the
 ///   program.
+/// - An invocation may have some hundred structs, and a struct that has conditions some hundred
+///   fields. Beyond that the compiler asks for a higher `recursion_limit`.
 #[macro_export]
 macro_rules! payload {
     () => {};
@@ -93,9 +95,10 @@ macro_rules! payload {
 
 /// One struct of [`payload!`].
 ///
-/// Its fields are brought into one form, each with the name of the local variable that holds it
-/// and with the method of `Input` that decodes it. What takes a step for each field is left for
-/// the fields that need it, since steps are limited (`recursion_limit`).
+/// Its fields are brought into one form, `[name: Type, method Value, condition]`: the name of the
+/// local variable that holds the field, and the method of `Input` that decodes it with its
+/// arguments. Taking one field after the other is left for the structs that need it, since the
+/// steps of a macro are limited (`recursion_limit`).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __payload_struct {
@@ -111,7 +114,7 @@ macro_rules! __payload_struct {
             $($(#[$note])* $access $field: $type,)*
         }
         $crate::__payload_impls! {
-            $name [$($lifetime)?] [{ $($field),* }] [$([$field: $type, decode])*]
+            $name [$($lifetime)?] [{ $($field),* }] [$([$field: $type, decode $type])*]
         }
     };
     // Named fields, some of them with conditions: one after the other.
@@ -150,13 +153,13 @@ macro_rules! __payload_named {
     // The end.
     (
         [$($head:tt)*] $name:ident [$($lifetime:lifetime)?]
-        [$([[$($declared:tt)*] $field:ident: $type:ty, $how:ident $(($condition:expr))?])*]
+        [$([[$($kept:tt)*] $field:ident: $type:ty, $how:ident $value:ty $(, $condition:expr)?])*]
         $(,)?
     ) => {
-        $($head)* struct $name $(<$lifetime>)? { $($($declared)* $field: $type,)* }
+        $($head)* struct $name $(<$lifetime>)? { $($($kept)* $field: $type,)* }
         $crate::__payload_impls! {
             $name [$($lifetime)?] [{ $($field),* }]
-            [$([$field: $type, $how $(($condition))?])*]
+            [$([$field: $type, $how $value $(, $condition)?])*]
         }
     };
     // This comes before those with conditions, whose patterns do not stop at a `Cow<'a, str>`.
@@ -166,7 +169,7 @@ macro_rules! __payload_named {
     ) => {
         $crate::__payload_named! {
             $head $name $lifetime
-            [$($done)* [[$(#[$note])* $access] $field: $type, decode]]
+            [$($done)* [[$(#[$note])* $access] $field: $type, decode $type]]
             $($($rest)*)?
         }
     };
@@ -178,7 +181,9 @@ macro_rules! __payload_named {
     ) => {
         $crate::__payload_named! {
             $head $name $lifetime
-            [$($done)* [[$(#[$note])* $access] $field: $($option)::+<$type>, optional($condition)]]
+            [$($done)* [
+                [$(#[$note])* $access] $field: $($option)::+<$type>, optional $type, $condition
+            ]]
             $($($rest)*)?
         }
     };
@@ -189,9 +194,20 @@ macro_rules! __payload_named {
     ) => {
         $crate::__payload_named! {
             $head $name $lifetime
-            [$($done)* [[$(#[$note])* $access] $field: ::$($option)::+<$type>, optional($condition)]]
+            [$($done)* [
+                [$(#[$note])* $access] $field: ::$($option)::+<$type>, optional $type, $condition
+            ]]
             $($($rest)*)?
         }
+    };
+    ($head:tt $name:ident $lifetime:tt $done:tt $($fields:tt)*) => {
+        ::core::compile_error! { ::core::concat!(
+            "a field of `",
+            ::core::stringify!($name),
+            "` must be `name: Type` or `name: Option<Type> if condition`, where there is `",
+            ::core::stringify!($($fields)*),
+            "`",
+        ) }
     };
 }
 
@@ -202,7 +218,7 @@ macro_rules! __payload_named {
 macro_rules! __payload_unnamed {
     ($name:ident $lifetime:tt [$([$field:ident: $done:ty])*]) => {
         $crate::__payload_impls! {
-            $name $lifetime [($($field),*)] [$([$field: $done, decode])*]
+            $name $lifetime [($($field),*)] [$([$field: $done, decode $done])*]
         }
     };
     ($name:ident $lifetime:tt [$($done:tt)*] $type:ty, $($rest:tt)*) => {
@@ -211,35 +227,41 @@ macro_rules! __payload_unnamed {
 }
 
 /// The implementations, from the parts that [`__payload_struct!`] has sorted.
+///
+/// Types are written out where they could be inferred, so that a compiler that does not find their
+/// implementations points at the field.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __payload_impls {
     ($name:ident [] $pattern:tt $fields:tt) => {
-        $crate::__payload_impls! { [$name] 'payload [$name] $pattern $fields }
+        $crate::__payload_impls! { [] 'payload [$name] $pattern $fields }
     };
     ($name:ident [$lifetime:lifetime] $pattern:tt $fields:tt) => {
-        $crate::__payload_impls! { [$name<'_>] $lifetime [$name<$lifetime>] $pattern $fields }
+        $crate::__payload_impls! { [<$lifetime>] $lifetime [$name<$lifetime>] $pattern $fields }
     };
     (
-        [$($encoded:tt)*] $lifetime:lifetime [$($decoded:tt)*]
+        [$($parameter:tt)*] $lifetime:lifetime [$($itself:tt)*]
         [$($pattern:tt)*]
-        [$([$field:ident: $type:ty, $how:ident $(($condition:expr))?])*]
+        [$([$field:ident: $type:ty, $how:ident $value:ty $(, $condition:expr)?])*]
     ) => {
-        impl $crate::payload::Encode for $($encoded)* {
+        impl $($parameter)* $crate::payload::Encode for $($itself)* {
             fn encode(&self, out: &mut ::std::vec::Vec<::core::primitive::u8>) {
                 // Without fields nothing else would use it.
                 let _ = out;
                 let Self $($pattern)* = self;
-                $($crate::payload::Encode::encode($field, out);)*
+                $(<$type as $crate::payload::Encode>::encode($field, out);)*
             }
         }
 
-        impl<$lifetime> $crate::payload::Decode<$lifetime> for $($decoded)* {
+        impl<$lifetime> $crate::payload::Decode<$lifetime> for $($itself)* {
             fn decode(
                 input: &mut $crate::payload::Input<$lifetime>,
             ) -> ::core::result::Result<Self, $crate::payload::PayloadError> {
                 let _ = input;
-                $(let $field: $type = $crate::payload::Input::$how(input $(, $condition)?)?;)*
+                $(
+                    let $field: $type =
+                        $crate::payload::Input::$how::<$value>(input $(, $condition)?)?;
+                )*
                 ::core::result::Result::Ok(Self $($pattern)*)
             }
         }

@@ -35,8 +35,14 @@ impl<T: Encode> Encode for Option<T> {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Trailing<T>(pub Option<T>);
+
+impl<T> Default for Trailing<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
 
 impl<T: Encode> Encode for Trailing<T> {
     fn encode(&self, out: &mut Vec<u8>) {

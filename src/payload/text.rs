@@ -62,8 +62,8 @@ impl<'a, S: From<&'a str>> Decode<'a> for Text<S> {
     }
 }
 
-impl<S> From<S> for Text<S> {
-    fn from(text: S) -> Self {
+impl From<String> for Text {
+    fn from(text: String) -> Self {
         Self(text)
     }
 }

@@ -122,9 +122,11 @@ impl TryFrom<Child> for Transport {
         let stdin = process.stdin.clone();
         let killed = Arc::clone(&process);
         let mut transport = Self::new(LazyBufReader::new(stdout), writer)
-            .with_shutdown(move || killed.kill())
+            // Its own children may hold the other end of the pipe.
+            .with_partial_shutdown(move || killed.kill())
             .with_end_of_write(move || stdin.close())
-            .with_diagnosis(move || Some(diagnose(&process, stderr.as_deref())));
+            .with_diagnosis(move || Some(diagnose(&process, stderr.as_deref())))
+            .buffered();
         transport.hooks.finish = Some(Box::new(move |deadline| reaper.finish(deadline)));
         Ok(transport)
     }

@@ -269,7 +269,8 @@ fn join(reader: End, writer: End) -> Transport {
     let transport = Transport::new(LazyBufReader::new(reader), writer);
     match hooks {
         (None, None) => transport,
-        (Some(shutdown), None) | (None, Some(shutdown)) => transport.with_shutdown(shutdown),
+        (Some(shutdown), None) => transport.with_partial_shutdown(shutdown),
+        (None, Some(shutdown)) => transport.with_shutdown(shutdown),
         (Some(reader), Some(writer)) => transport.with_shutdown(move || {
             reader();
             writer();

@@ -14,6 +14,10 @@ use super::{BoxedReader, BoxedWriter};
 pub(crate) struct Hooks {
     /// Frees a thread that is stuck in the reader or the writer.
     pub(crate) shutdown: Option<ShutdownHook>,
+    /// Whether `shutdown` frees whoever is stuck in the writer for certain.
+    pub(crate) frees_writer: bool,
+    /// Whether the writer takes 4 KiB that the peer has not read without blocking.
+    pub(crate) is_buffered: bool,
     /// Tells the peer that nothing more will be written.
     pub(crate) end_of_write: Option<EndOfWriteHook>,
     /// Tells how the transport ended.
@@ -32,6 +36,8 @@ impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hooks")
             .field("shutdown", &self.shutdown.is_some())
+            .field("frees_writer", &self.frees_writer)
+            .field("is_buffered", &self.is_buffered)
             .field("end_of_write", &self.end_of_write.is_some())
             .field("diagnosis", &self.diagnosis.is_some())
             .field("finish", &self.finish.is_some())
@@ -140,7 +146,8 @@ mod tests {
         let transport = with_finish(Box::new(move |_| finish()))
             .with_shutdown(count(1))
             .with_end_of_write(count(10))
-            .with_diagnosis(|| Some("why".to_owned()));
+            .with_diagnosis(|| Some("why".to_owned()))
+            .buffered();
         let shown = format!("{transport:?}");
 
         let TransportParts { hooks, .. } = Transport::from_parts(transport.split()).split();

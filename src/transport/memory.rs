@@ -60,10 +60,12 @@ fn end(inward: Arc<Pipe>, outward: Arc<Pipe>) -> Transport {
     let writer = PipeWriter {
         pipe: Arc::clone(&outward),
     };
-    Transport::new(reader, writer).with_shutdown(move || {
-        inward.close_reader();
-        outward.close_writer();
-    })
+    Transport::new(reader, writer)
+        .with_shutdown(move || {
+            inward.close_reader();
+            outward.close_writer();
+        })
+        .buffered()
 }
 
 /// One direction.

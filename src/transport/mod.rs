@@ -24,7 +24,7 @@ use std::io::{BufRead, Write};
 use std::sync::Arc;
 
 pub use self::connector::Connector;
-pub(crate) use self::hooks::{DiagnosisHook, EndOfWriteHook, FinishHook, Hooks, ShutdownHook};
+pub(crate) use self::hooks::Hooks;
 
 /// A pair of byte streams, one to read and one to write, that a connection can run over.
 ///
@@ -153,6 +153,23 @@ impl Transport {
     #[must_use]
     pub fn with_shutdown(mut self, shutdown: impl Fn() + Send + Sync + 'static) -> Self {
         self.hooks.shutdown = Some(Arc::new(shutdown));
+        self.hooks.frees_writer = true;
+        self
+    }
+
+    /// Says that 4 KiB that the peer has not read can always be written without blocking.
+    pub(crate) fn buffered(mut self) -> Self {
+        self.hooks.is_buffered = true;
+        self
+    }
+
+    /// Sets a shutdown hook that may leave a stuck writer stuck.
+    pub(crate) fn with_partial_shutdown(
+        mut self,
+        shutdown: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.shutdown = Some(Arc::new(shutdown));
+        self.hooks.frees_writer = false;
         self
     }
 

@@ -67,7 +67,9 @@ impl SharedSocket {
 
     pub(super) fn into_transport(self) -> Transport {
         let shutdown = self.shutdown_hook();
-        Transport::new(LazyBufReader::new(self.clone()), self).with_shutdown(shutdown)
+        Transport::new(LazyBufReader::new(self.clone()), self)
+            .with_shutdown(shutdown)
+            .buffered()
     }
 
     /// Returns what frees the threads that read and write this socket.

@@ -127,7 +127,7 @@ mod tests {
         let mut input: &[u8] = b"defg";
         payload.take_from(&mut input);
         assert_eq!((input, payload.missing()), (&b"fg"[..], 0));
-        assert_eq!(payload.room(), []);
+        assert!(payload.room().is_empty());
         assert_eq!(payload.into_octets(), b"abcde");
     }
 

@@ -70,6 +70,10 @@ impl<W> State<W> {
         answers_in_buffer: u64,
     ) -> Vec<Failed<W>> {
         if self.output == Output::Over {
+            if self.fault.is_some() {
+                // A forced end has settled all but these.
+                self.left_unsent(answers_in_buffer);
+            }
             return Vec::new();
         }
         // Nothing but our goodbye was lost on a peer that had gone: that is no fault.

@@ -143,6 +143,7 @@ pub(super) struct State<W> {
     next_tag: HashMap<ChannelId, u64>,
     last_queued: u64,
     last_taken: u64,
+    last_answered: u64,
     /// With the size of the payload.
     serving: HashMap<Key, usize>,
     serving_bytes: usize,
@@ -169,6 +170,7 @@ impl<W> State<W> {
             next_tag: HashMap::new(),
             last_queued: 0,
             last_taken: 0,
+            last_answered: 0,
             serving: HashMap::new(),
             serving_bytes: 0,
             unsent_answers: 0,
@@ -280,7 +282,10 @@ impl<W> State<W> {
     fn response(&mut self, key: Key) -> Action<W> {
         // A tag that we have not sent yet cannot have been answered: the peer made it up.
         let waiter = if self.is_owed(key) {
-            self.remove(key).and_then(|call| call.waiter)
+            self.remove(key).and_then(|call| {
+                self.last_answered = self.last_answered.max(call.number);
+                call.waiter
+            })
         } else {
             None
         };
@@ -367,6 +372,11 @@ impl<W> State<W> {
             answers: u64::try_from(self.unsent_answers).unwrap_or(u64::MAX),
             octets: u64::try_from(self.unsent_bytes).unwrap_or(u64::MAX),
         })
+    }
+
+    /// The number of the last packet of ours that the peer has read for certain.
+    pub(super) fn last_answered(&self) -> u64 {
+        self.last_answered
     }
 
     // ---- the send queue ----------------------------------------------------------------
