@@ -67,6 +67,7 @@ pub struct ConnectionBuilder {
     max_packet_len: u64,
     handler_threads: usize,
     max_handler_threads: usize,
+    is_inline: bool,
     limits: Limits,
 }
 
@@ -80,6 +81,8 @@ pub(super) struct Config {
     pub(super) max_packet_len: u64,
     pub(super) handler_threads: usize,
     pub(super) max_handler_threads: usize,
+    /// Handlers run on the receiver.
+    pub(super) is_inline: bool,
     pub(super) limits: Limits,
 }
 
@@ -94,6 +97,7 @@ impl ConnectionBuilder {
             max_packet_len: DEFAULT_MAX_PACKET_LEN,
             handler_threads: DEFAULT_HANDLER_THREADS,
             max_handler_threads: DEFAULT_MAX_HANDLER_THREADS,
+            is_inline: false,
             limits: Limits {
                 outstanding_requests: DEFAULT_MAX_OUTSTANDING_REQUESTS,
                 outstanding_bytes: DEFAULT_MAX_OUTSTANDING_BYTES,
@@ -215,6 +219,37 @@ impl ConnectionBuilder {
     /// programs need, and still what an operating system bears.
     pub fn max_handler_threads(mut self, threads: usize) -> Self {
         self.max_handler_threads = threads.max(1);
+        self
+    }
+
+    /// Sets whether the handler runs on the receiver's own thread, one request after the other,
+    /// rather than on threads of its own.
+    ///
+    /// This saves a change of threads per request. It is for handlers that return at once: while
+    /// one runs, nothing is received, not even answers. Whatever would block on a connection there,
+    /// such as calling back, is an error ([`Error::WouldDeadlock`]) and not a hang; submitting is
+    /// possible while there is room. The default is `false`, because a handler that blocks on
+    /// anything else would hold up the peer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use packetstream::{Connection, Request, Transport};
+    ///
+    /// # fn main() -> packetstream::Result<()> {
+    /// let (ours, theirs) = Transport::pair();
+    /// let _server = Connection::builder()
+    ///     .inline_handler(true)
+    ///     .handler(|incoming| Ok(incoming.connection().call(Request::new(0)).unwrap_err().to_string()))
+    ///     .open(theirs)?;
+    /// let client = Connection::builder().open(ours)?;
+    /// let answer = client.call(Request::new(0))?;
+    /// assert!(answer.payload().starts_with(b"waiting here would block"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn inline_handler(mut self, is_inline: bool) -> Self {
+        self.is_inline = is_inline;
         self
     }
 
@@ -345,6 +380,7 @@ impl ConnectionBuilder {
             max_packet_len: self.max_packet_len,
             handler_threads: self.handler_threads,
             max_handler_threads: self.max_handler_threads,
+            is_inline: self.is_inline,
             limits: self.limits,
         }
     }
@@ -361,6 +397,7 @@ impl fmt::Debug for ConnectionBuilder {
             .field("max_packet_len", &self.max_packet_len)
             .field("handler_threads", &self.handler_threads)
             .field("max_handler_threads", &self.max_handler_threads)
+            .field("is_inline", &self.is_inline)
             .field("limits", &self.limits)
             .finish()
     }

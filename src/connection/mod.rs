@@ -235,9 +235,11 @@ impl Connection {
     /// Those of [`submit`](Self::submit) and of [`PendingResponse::wait`].
     #[doc(alias = "__call__")]
     pub fn call(&self, request: Request) -> Result<Response> {
-        if let Some(session) = self.session()
-            && place::is_receiver_or_sender(&session)
-        {
+        let is_stuck = || {
+            self.session()
+                .is_some_and(|session| place::must_not_wait_for(&session))
+        };
+        if place::must_not_block() || is_stuck() {
             return Err(Error::WouldDeadlock);
         }
         // The wait that follows sends it.

@@ -14,6 +14,9 @@ impl Connection {
         let mut life = self.inner.life.lock();
         loop {
             if life.is_opening {
+                if place::must_not_block() {
+                    return Err(Error::WouldDeadlock);
+                }
                 self.inner.opened.wait(&mut life);
                 continue;
             }
@@ -23,6 +26,9 @@ impl Connection {
                 }
                 if !self.is_on_demand() || place::belongs_to(&session) {
                     return Err(Error::Closed);
+                }
+                if place::must_not_block() {
+                    return Err(Error::WouldDeadlock);
                 }
                 drop(life);
                 session.wait_closed_quietly();
@@ -37,6 +43,9 @@ impl Connection {
                     life = self.inner.life.lock();
                     continue;
                 }
+            }
+            if self.is_on_demand() && place::must_not_block() {
+                return Err(Error::WouldDeadlock);
             }
             life.is_opening = true;
             let transport = life.transport.take();

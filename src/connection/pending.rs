@@ -188,7 +188,7 @@ impl<T> PendingResponse<T> {
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T>> {
         if !self.shared.is_settled() {
             if let Some(session) = self.session()
-                && place::is_receiver_or_sender(session)
+                && place::must_not_wait_for(session)
             {
                 return Some(Err(Error::WouldDeadlock));
             }
@@ -392,7 +392,7 @@ impl<T> PendingResponse<T> {
     pub(super) fn flush(&self) -> Result<()> {
         match self.session() {
             Some(session) if !self.is_finished() => {
-                if place::is_receiver_or_sender(session) {
+                if place::must_not_wait_for(session) {
                     return Err(Error::WouldDeadlock);
                 }
                 session.flush_request(self.number, MayWrite::Never);

@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use super::message::Response;
 use super::pending::PendingResponse;
 use super::place;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A set of pending responses, of one connection or of several, collected in the order in which
 /// they complete.
@@ -159,6 +159,12 @@ impl<T> PendingSet<T> {
                     return Some((number, pending.wait()));
                 }
                 continue;
+            }
+            if place::must_not_block()
+                && let Some(number) = self.members.keys().next().copied()
+            {
+                self.remove(number);
+                return Some((number, Err(Error::WouldDeadlock)));
             }
             let first = self.deadlines.first().map(|(deadline, _)| *deadline);
             let until = match (deadline, first) {

@@ -24,6 +24,8 @@ pub(super) enum Role {
 
 thread_local! {
     static PLACE: RefCell<Option<(Weak<Session>, Role)>> = const { RefCell::new(None) };
+    /// This is a receiver that runs a handler.
+    static IS_INLINE: Cell<bool> = const { Cell::new(false) };
     /// This thread's slot is lent already: a wait inside of a wait lends nothing more.
     static IS_LENT: Cell<bool> = const { Cell::new(false) };
 }
@@ -44,12 +46,31 @@ pub(super) fn is_worker() -> bool {
 }
 
 /// Whether this thread is the one that has to end waits for that session's answers.
-pub(super) fn is_receiver_or_sender(session: &Session) -> bool {
-    look(|(of, role)| is(of, session) && matches!(role, Role::Receiver | Role::Sender))
-        .unwrap_or(false)
+pub(super) fn must_not_wait_for(session: &Session) -> bool {
+    must_not_block()
+        || look(|(of, role)| is(of, session) && matches!(role, Role::Receiver | Role::Sender))
+            .unwrap_or(false)
 }
 
 /// Whether this thread is one that the end of that session waits for.
+/// Whether this thread must not block at all: a receiver that runs a handler.
+pub(super) fn must_not_block() -> bool {
+    IS_INLINE.get()
+}
+
+/// Runs a handler on the receiver.
+pub(super) fn inline<T>(handler: impl FnOnce() -> T) -> T {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            IS_INLINE.set(false);
+        }
+    }
+    IS_INLINE.set(true);
+    let _reset = Reset;
+    handler()
+}
+
 pub(super) fn belongs_to(session: &Session) -> bool {
     look(|(of, _)| is(of, session)).unwrap_or(false)
 }

@@ -104,6 +104,8 @@ fn receive(
 #[derive(Default)]
 struct Effects {
     settled: Vec<(Arc<OneShot>, Answer)>,
+    /// Requests that are served on this thread.
+    inline: Vec<Job>,
     /// The number of the last packet that was queued.
     urgent: Option<u64>,
     end: Option<Error>,
@@ -160,6 +162,7 @@ impl Session {
             self.tell(one_shot.settle(answer));
         }
         self.call_worker_of(call, connection);
+        self.serve_inline(effects.inline, connection);
         self.ring_if(effects.urgent.max(goodbye).max(rejected).max(held));
         effects.end
     }
@@ -170,7 +173,12 @@ impl Session {
         match shared.state.receive(&packet, is_waited) {
             Action::Serve => {
                 shared.stats.requests_received += 1;
-                shared.pool.push(Job { key, packet });
+                let job = Job { key, packet };
+                if self.config.is_inline {
+                    effects.inline.push(job);
+                } else {
+                    shared.pool.push(job);
+                }
             }
             Action::Reject(text) => {
                 shared.stats.requests_received += 1;
@@ -201,7 +209,13 @@ impl Session {
     /// Breaks off after a forced end.
     fn wait_for_inbound_room(self: &Arc<Self>) -> ControlFlow<()> {
         let mut shared = self.shared.lock();
-        while shared.state.may_pause() && !shared.pool.has_waiters() && !shared.is_forced {
+        let may_pause = |shared: &Shared| {
+            let state = &shared.state;
+            (state.may_pause() || self.config.is_inline && state.may_pause_for_answers())
+                && !shared.pool.has_waiters()
+                && !shared.is_forced
+        };
+        while may_pause(&shared) {
             shared.is_paused = true;
             if let Some(held) = shared.release_held() {
                 drop(shared);

@@ -69,6 +69,7 @@ impl Session {
             }
         }
         self.notify_submitters(&shared);
+        self.notify_receiver(&shared);
         let is_held = shared.state.has_unsent_answers();
         if shared.pool.hold(is_held) {
             let call = shared.pool.call();

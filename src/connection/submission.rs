@@ -72,7 +72,7 @@ impl Session {
         bytes: usize,
         deadline: Option<Instant>,
     ) -> Result<()> {
-        if place::is_receiver_or_sender(self) {
+        if place::must_not_wait_for(self) {
             return Err(Error::WouldDeadlock);
         }
         let ticket = shared.next_submitter;

@@ -119,6 +119,35 @@ impl Session {
         }
     }
 
+    /// Serves requests on the receiver, and has their answers sent in batches.
+    pub(super) fn serve_inline(self: &Arc<Self>, jobs: Vec<Job>, connection: &Connection) {
+        const BATCH: usize = 32;
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            let answers: Vec<_> = jobs
+                .by_ref()
+                .take(BATCH)
+                .filter_map(|job| {
+                    let key = job.key;
+                    let answer = place::inline(|| self.handle(job, connection))?;
+                    Some((key, answer))
+                })
+                .collect();
+            let mut last: Option<QueuedAnswer> = None;
+            let mut octets = 0;
+            let mut shared = self.shared.lock();
+            for (key, answer) in answers {
+                let queued = self.queue_answer(&mut shared, key, answer);
+                octets += queued.as_ref().map_or(0, |queued| queued.octets);
+                last = queued.or(last);
+            }
+            let Some(last) = last else { continue };
+            let is_held = jobs.peek().is_some() || shared.hold(&last);
+            drop(shared);
+            self.send_answer(&QueuedAnswer { octets, ..last }, is_held, MayWrite::Never);
+        }
+    }
+
     /// Answers a request from outside a worker.
     pub(super) fn answer(self: &Arc<Self>, key: Key, answer: Answered) {
         let packet = self.contained_answer(key, answer);

@@ -1,6 +1,6 @@
 //! What payloads are made of: values to octets and back, without threads or connections.
 //!
-//! [`encode`] and [`decode`] convert a value that is [`Encode`] or [`Decode`]: numbers, octets,
+//! [`encode()`] and [`decode()`] convert a value that is [`Encode`] or [`Decode`]: numbers, octets,
 //! text, sequences and tuples of such values, and the structs that
 //! [`payload!`](crate::payload!) defines. Decoding borrows from the payload where the type does.
 //!

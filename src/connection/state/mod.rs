@@ -352,10 +352,17 @@ impl<W> State<W> {
     /// Whether reading is to pause, unless a handler waits: too much of the peer's is here, and
     /// we wait for nothing of it.
     pub(super) fn may_pause(&self) -> bool {
-        self.is_over_inbound_budget()
-            && self.calls.is_empty()
-            && self.goodbye == Goodbye::None
-            && self.output < Output::Ended
+        self.is_over_inbound_budget() && self.waits_for_nothing()
+    }
+
+    /// The same, because too many answers wait to be sent: where handlers run on the receiver there
+    /// is no other way to start fewer of them.
+    pub(super) fn may_pause_for_answers(&self) -> bool {
+        self.has_unsent_answers() && self.waits_for_nothing()
+    }
+
+    fn waits_for_nothing(&self) -> bool {
+        self.calls.is_empty() && self.goodbye == Goodbye::None && self.output < Output::Ended
     }
 
     /// Whether so many answers wait to be sent that no further request is to be started.
