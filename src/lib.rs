@@ -43,7 +43,8 @@
 //!
 //! An open connection has two threads, `sender` and `receiver`. Handlers run on worker threads of
 //! their own ([`handler_threads`](ConnectionBuilder::handler_threads), 4), which are started when
-//! there is work for them; a `callbacks` thread is started for the first
+//! there is work for them, or, for handlers that return at once, on the receiver itself
+//! ([`inline_handler`](ConnectionBuilder::inline_handler)); a `callbacks` thread is started for the first
 //! [`on_complete`](PendingResponse::on_complete) that has to wait.
 //!
 //! The receiver never waits for a handler, for the send queue or for the peer to read, so two ends
@@ -55,6 +56,9 @@
 //! [`open`](Connection::open) of an on-demand connection, and [`submit`](Connection::submit) while
 //! the limits are reached. Waiting on a thread that has to end the wait is an error
 //! ([`Error::WouldDeadlock`]), and a close on a thread of a connection goes on in the background.
+//!
+//! A request may have a [time limit](Request::with_timeout), which covers all that blocks on its
+//! way; the connection may have one for all of them ([`timeout`](ConnectionBuilder::timeout)).
 //!
 //! Packets are gathered for up to a flush grace of 10 ms, but that is cut short as soon as anybody
 //! waits, so it costs no call anything.
