@@ -253,6 +253,20 @@ fn a_decode_function_that_panics_does_not_hurt_the_connection() {
     });
 }
 
+/// The callback is the only one who could tell what became of the request.
+#[test]
+fn a_decode_function_that_panics_is_an_error_for_the_callback() {
+    watched(|| {
+        let (client, _server) = client_and_server(echo);
+        let (tell, told) = crossbeam_channel::unbounded();
+        let pending = client.submit(asking("x")).unwrap();
+        let pending = pending.and_then(|_| -> Result<(), BoxError> { panic!("decoding") });
+        pending.on_complete(move |result| tell.send(result).unwrap());
+        let error = take(&told).unwrap_err();
+        assert!(matches!(error, Error::Payload(_)), "{error:?}");
+    });
+}
+
 #[test]
 fn a_future_is_woken_by_the_answer() {
     watched(|| {

@@ -15,6 +15,7 @@ use super::place;
 use super::reference::Reference;
 use super::session::Session;
 use super::state::Key;
+use super::text::caught;
 use crate::error::{BoxError, Error, Outcome, Result};
 use crate::wire::{ChannelId, Tag};
 
@@ -114,6 +115,10 @@ impl<T> PendingResponse<T> {
     /// - [`Error::TimedOut`] if the [time given to the request](crate::Request::with_timeout) passed.
     /// - [`Error::Payload`] if a decode function of [`and_then`](Self::and_then) failed.
     /// - [`Error::WouldDeadlock`] on a thread that the answer would have to come through.
+    ///
+    /// # Panics
+    ///
+    /// If the decode function does: it runs on this thread.
     #[doc(alias = "join")]
     pub fn wait(mut self) -> Result<T> {
         match self.wait_until(self.deadline) {
@@ -358,7 +363,12 @@ impl<T> PendingResponse<T> {
         let (key, number) = (self.key, self.number);
         let callback = Box::new(move |answer: Answer| {
             let released_last = self.reference.take();
-            callback(self.decode(answer));
+            // Whoever decodes, the callback is to hear of it.
+            let result = caught(|| self.decode(answer)).unwrap_or_else(|text| {
+                let error = BoxError::from(format!("the decode function panicked: {text}"));
+                Err(Error::Payload(Arc::from(error)))
+            });
+            callback(result);
             drop(released_last);
         });
         session.call_back(&shared, key, number, callback);

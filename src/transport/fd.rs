@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Transport;
 use super::buffer::LazyBufReader;
-use super::patience::Patience;
+use super::patience::{Interest, Patience};
 use super::socket::SharedSocket;
 
 impl Transport {
@@ -239,7 +239,9 @@ impl Read for End {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Socket(socket) => socket.read(buf),
-            Self::File { file, patience } => patience.retry(|| (&**file).read(buf)),
+            Self::File { file, patience } => {
+                patience.retry(file, Interest::Read, || (&**file).read(buf))
+            }
         }
     }
 }
@@ -248,7 +250,9 @@ impl Write for End {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
             Self::Socket(socket) => socket.write(buf),
-            Self::File { file, patience } => patience.retry(|| (&**file).write(buf)),
+            Self::File { file, patience } => {
+                patience.retry(file, Interest::Write, || (&**file).write(buf))
+            }
         }
     }
 

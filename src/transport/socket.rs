@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use super::Transport;
 use super::buffer::LazyBufReader;
-use super::patience::Patience;
+use super::patience::{Interest, Patience};
 
 /// Makes a transport of a TCP connection, with `TCP_NODELAY` set.
 ///
@@ -91,14 +91,14 @@ impl SharedSocket {
 impl Read for SharedSocket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Socket { stream, patience } = &*self.socket;
-        patience.retry(|| (&*stream).read(buf))
+        patience.retry(stream, Interest::Read, || (&*stream).read(buf))
     }
 }
 
 impl Write for SharedSocket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let Socket { stream, patience } = &*self.socket;
-        patience.retry(|| (&*stream).write(buf))
+        patience.retry(stream, Interest::Write, || (&*stream).write(buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {
