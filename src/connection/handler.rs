@@ -88,22 +88,22 @@ pub(super) enum Handler {
 pub struct Incoming {
     request: Request,
     tag: Tag,
-    connection: Connection,
-    session: Arc<Session>,
+    origin: Arc<Origin>,
+}
+
+/// Where requests come from. Each thread that runs handlers has one, so that a request counts one
+/// reference that no other thread counts.
+pub(super) struct Origin {
+    pub(super) connection: Connection,
+    pub(super) session: Arc<Session>,
 }
 
 impl Incoming {
-    pub(super) fn new(
-        request: Request,
-        tag: Tag,
-        connection: Connection,
-        session: Arc<Session>,
-    ) -> Self {
+    pub(super) fn new(request: Request, tag: Tag, origin: &Arc<Origin>) -> Self {
         Self {
             request,
             tag,
-            connection,
-            session,
+            origin: Arc::clone(origin),
         }
     }
 
@@ -130,7 +130,7 @@ impl Incoming {
     /// # }
     /// ```
     pub fn connection(&self) -> &Connection {
-        &self.connection
+        &self.origin.connection
     }
 
     /// Returns the tag of the request, as it is on the wire.
@@ -143,7 +143,7 @@ impl Incoming {
     /// That is so after a write error and after a forced end. A peer that merely ended its stream
     /// may still read answers.
     pub fn peer_gone(&self) -> bool {
-        self.session.is_peer_gone()
+        self.origin.session.is_peer_gone()
     }
 
     /// Runs code that blocks on something other than a connection, and lends the handler's place to

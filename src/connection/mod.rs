@@ -7,6 +7,7 @@ mod ending;
 mod foreign;
 mod guard;
 mod handler;
+mod key_hash;
 mod message;
 mod one_shot;
 mod opening;

@@ -104,13 +104,12 @@ impl OneShot {
     /// Takes the answer out, if there is one.
     pub(super) fn take(&self) -> Option<Answer> {
         let mut content = self.content.lock();
+        if !matches!(&*content, Content::Settled(_)) {
+            return None;
+        }
         match std::mem::replace(&mut *content, Content::Taken) {
             Content::Settled(answer) => Some(answer),
-            waiting @ Content::Waiting(_) => {
-                *content = waiting;
-                None
-            }
-            Content::Taken => None,
+            Content::Waiting(_) | Content::Taken => None,
         }
     }
 

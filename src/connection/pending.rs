@@ -191,27 +191,28 @@ impl<T> PendingResponse<T> {
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T>> {
-        if !self.shared.is_settled() {
-            if let Some(session) = self.session()
-                && place::must_not_wait_for(session)
-            {
-                return Some(Err(Error::WouldDeadlock));
+        if let Some(answer) = self.shared.take() {
+            return Some(self.decode(answer));
+        }
+        if let Some(session) = self.session()
+            && place::must_not_wait_for(session)
+        {
+            return Some(Err(Error::WouldDeadlock));
+        }
+        let may_write = match deadline {
+            None => MayWrite::Briefly,
+            Some(_) => MayWrite::Never,
+        };
+        // The slot is lent before the request goes out: what it makes the peer ask comes after the
+        // wait began.
+        let has_come = place::wait_lending(deadline, |until| {
+            if let Some(session) = self.session() {
+                session.flush_request(self.number, may_write);
             }
-            let may_write = match deadline {
-                None => MayWrite::Briefly,
-                Some(_) => MayWrite::Never,
-            };
-            // The slot is lent before the request goes out: what it makes the peer ask comes
-            // after the wait began.
-            let has_come = place::wait_lending(deadline, |until| {
-                if let Some(session) = self.session() {
-                    session.flush_request(self.number, may_write);
-                }
-                self.shared.wait(until)
-            });
-            if !has_come {
-                return None;
-            }
+            self.shared.wait(until)
+        });
+        if !has_come {
+            return None;
         }
         let answer = self.shared.take().unwrap_or(Err(Error::Taken));
         Some(self.decode(answer))

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::Connection;
 use super::foreign;
+use super::handler::Origin;
 use super::message::Response;
 use super::one_shot::{Answer, OneShot};
 use super::place::{self, Role};
@@ -46,6 +47,10 @@ fn receive(
     connection: &Connection,
     reader: &mut PacketReader<BoxedReader>,
 ) -> Error {
+    let origin = Arc::new(Origin {
+        connection: connection.clone(),
+        session: Arc::clone(session),
+    });
     let mut batch = Vec::new();
     let mut is_first = true;
     loop {
@@ -91,7 +96,7 @@ fn receive(
             }
         }
         let more = reader.has_complete_packet();
-        if let Some(error) = session.deal_out(&mut batch, more, reader.offset(), connection) {
+        if let Some(error) = session.deal_out(&mut batch, more, reader.offset(), &origin) {
             return error;
         }
         if let Some(error) = end {
@@ -128,7 +133,7 @@ impl Session {
         batch: &mut Vec<Packet>,
         more: bool,
         octets: u64,
-        connection: &Connection,
+        origin: &Arc<Origin>,
     ) -> Option<Error> {
         if log::log_enabled!(target: super::LOG_WIRE, log::Level::Trace) {
             for packet in &*batch {
@@ -161,8 +166,8 @@ impl Session {
         for (one_shot, answer) in effects.settled {
             self.tell(one_shot.settle(answer));
         }
-        self.call_worker_of(call, connection);
-        self.serve_inline(effects.inline, connection);
+        self.call_worker_of(call, &origin.connection);
+        self.serve_inline(effects.inline, origin);
         self.ring_if(effects.urgent.max(goodbye).max(rejected).max(held));
         effects.end
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Connection;
-use super::handler::{Answered, Handler, Incoming, Responder};
+use super::handler::{Answered, Handler, Incoming, Origin, Responder};
 use super::message::Request;
 use super::outbox::MayWrite;
 use super::place::{self, Role};
@@ -32,7 +32,11 @@ struct QueuedAnswer {
 
 type NextJob = Option<(Job, Slot)>;
 
-fn run(session: &Arc<Session>, connection: &Connection) {
+fn run(origin: &Arc<Origin>) {
+    let Origin {
+        session,
+        connection,
+    } = &**origin;
     place::enter(session, Role::Worker);
     let mut shared = session.shared.lock();
     shared.pool.started();
@@ -57,7 +61,7 @@ fn run(session: &Arc<Session>, connection: &Connection) {
             session.outbox.want(held);
         }
         let key = job.key;
-        let answer = session.handle(job, connection);
+        let answer = session.handle(job, origin);
         (shared, next) = session.finish_job(key, answer, slot);
     }
     shared.pool.left();
@@ -93,14 +97,14 @@ impl Shared {
 
 impl Session {
     /// Runs the handler; `None` if it answers later.
-    fn handle(self: &Arc<Self>, job: Job, connection: &Connection) -> Option<Packet> {
+    fn handle(self: &Arc<Self>, job: Job, origin: &Arc<Origin>) -> Option<Packet> {
         let Job { key, packet } = job;
         let request_type = packet.request_type().unwrap_or(RequestType::from(0));
         let request = Request::new(request_type)
             .with_flags(packet.flags())
             .with_channel(key.0)
             .with_payload(packet.into_payload());
-        let incoming = Incoming::new(request, key.1, connection.clone(), Arc::clone(self));
+        let incoming = Incoming::new(request, key.1, origin);
         match self.config.handler.as_ref()? {
             Handler::Answers(handler) => {
                 let answer = caught(|| handler.handle(incoming))
@@ -120,7 +124,7 @@ impl Session {
     }
 
     /// Serves requests on the receiver, and has their answers sent in batches.
-    pub(super) fn serve_inline(self: &Arc<Self>, jobs: Vec<Job>, connection: &Connection) {
+    pub(super) fn serve_inline(self: &Arc<Self>, jobs: Vec<Job>, origin: &Arc<Origin>) {
         const BATCH: usize = 32;
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
@@ -129,7 +133,7 @@ impl Session {
                 .take(BATCH)
                 .filter_map(|job| {
                     let key = job.key;
-                    let answer = place::inline(|| self.handle(job, connection))?;
+                    let answer = place::inline(|| self.handle(job, origin))?;
                     Some((key, answer))
                 })
                 .collect();
@@ -284,9 +288,11 @@ impl Session {
                 self.work.notify_one();
             }
             Call::New => {
-                let session = Arc::clone(self);
-                let connection = connection.clone();
-                match self.spawn("worker", move || run(&session, &connection)) {
+                let origin = Arc::new(Origin {
+                    connection: connection.clone(),
+                    session: Arc::clone(self),
+                });
+                match self.spawn("worker", move || run(&origin)) {
                     Ok(thread) => self.keep_thread(thread),
                     Err(error) => self.start_failed(&error),
                 }

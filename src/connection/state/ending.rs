@@ -130,7 +130,7 @@ impl<W> State<W> {
         keeps_sent: bool,
     ) -> Vec<Failed<W>> {
         let mut failed = Vec::new();
-        let mut kept = HashMap::new();
+        let mut kept = HashMap::default();
         for (key, mut call) in self.calls.drain() {
             if keeps_sent && call.number <= last_sent {
                 kept.insert(key, call);

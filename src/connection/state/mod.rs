@@ -23,6 +23,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::key_hash::KeyHash;
 use crate::error::{Error, Outcome, Result};
 use crate::rejection::rejection_text;
 use crate::wire::{ChannelId, Packet, PacketKind, Tag};
@@ -133,19 +134,19 @@ pub(super) struct State<W> {
     closed: Option<Arc<Error>>,
     /// What ended the connection out of order, if anything.
     fault: Option<Arc<Error>>,
-    calls: HashMap<Key, Call<W>>,
+    calls: HashMap<Key, Call<W>, KeyHash>,
     /// Calls that somebody waits for, or has merely forgotten; not the cancelled ones.
     awaited: usize,
     owed_bytes: usize,
     requests_in_queue: usize,
     /// Cancelled while still in the queue: the sender leaves them out.
-    withdrawn: HashSet<Key>,
-    next_tag: HashMap<ChannelId, u64>,
+    withdrawn: HashSet<Key, KeyHash>,
+    next_tag: HashMap<ChannelId, u64, KeyHash>,
     last_queued: u64,
     last_taken: u64,
     last_answered: u64,
     /// With the size of the payload.
-    serving: HashMap<Key, usize>,
+    serving: HashMap<Key, usize, KeyHash>,
     serving_bytes: usize,
     unsent_answers: usize,
     unsent_bytes: usize,
@@ -162,16 +163,16 @@ impl<W> State<W> {
             goodbye: Goodbye::None,
             closed: None,
             fault: None,
-            calls: HashMap::new(),
+            calls: HashMap::default(),
             awaited: 0,
             owed_bytes: 0,
             requests_in_queue: 0,
-            withdrawn: HashSet::new(),
-            next_tag: HashMap::new(),
+            withdrawn: HashSet::default(),
+            next_tag: HashMap::default(),
             last_queued: 0,
             last_taken: 0,
             last_answered: 0,
-            serving: HashMap::new(),
+            serving: HashMap::default(),
             serving_bytes: 0,
             unsent_answers: 0,
             unsent_bytes: 0,
