@@ -1,13 +1,13 @@
 //! The one-shot behind a pending response: settled once, told to one waiter of any kind.
 
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
 use std::task::Waker;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::message::Response;
+use super::text::caught;
 use crate::error::Result;
 
 /// What a request was answered with, or why it was not.
@@ -17,7 +17,7 @@ pub(super) type Answer = Result<Response>;
 pub(super) type Callback = Box<dyn FnOnce(Answer) + Send>;
 
 /// Who is told besides a thread that waits on the condition variable.
-enum Listener {
+pub(super) enum Listener {
     None,
     Waker(Waker),
     Callback(Callback),
@@ -41,6 +41,8 @@ pub(super) struct OneShot {
 pub(super) enum Told {
     /// Nobody else is concerned.
     Done,
+    /// Who waits is to be told.
+    Listener(Listener),
     /// The callback is to be called with the answer.
     Call(Callback, Answer),
 }
@@ -53,7 +55,10 @@ impl OneShot {
         }
     }
 
-    /// Delivers the answer, unless there is one already, and tells who waits for it.
+    /// Puts the answer in, unless there is one already; returns who is to be [told](Self::tell).
+    ///
+    /// Of many answers that come at once all are put in before anybody is told, so that who waits
+    /// for one after the other is woken once.
     pub(super) fn settle(&self, answer: Answer) -> Told {
         let mut content = self.content.lock();
         let listener = match &mut *content {
@@ -66,19 +71,28 @@ impl OneShot {
             return Told::Call(callback, answer);
         }
         *content = Content::Settled(answer);
-        drop(content);
+        Told::Listener(listener)
+    }
+
+    /// Tells who waits, but a callback, which is given back.
+    pub(super) fn tell(&self, told: Told) -> Option<(Callback, Answer)> {
+        let listener = match told {
+            Told::Done => return None,
+            Told::Call(callback, answer) => return Some((callback, answer)),
+            Told::Listener(listener) => listener,
+        };
         self.settled.notify_all();
         match listener {
             // A waker is the user's. Its panic must not keep the settling thread from the others.
             Listener::Waker(waker) => {
-                if panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+                if caught(|| waker.wake()).is_err() {
                     log::error!(target: super::LOG, "a waker panicked");
                 }
             }
             Listener::Notice(notice) => notice(),
             Listener::None | Listener::Callback(_) => {}
         }
-        Told::Done
+        None
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -134,17 +148,17 @@ impl OneShot {
     }
 
     /// Has the callback called with the answer; gives both back if it is here already.
-    pub(super) fn call_back(&self, callback: Callback) -> Told {
+    pub(super) fn call_back(&self, callback: Callback) -> Option<(Callback, Answer)> {
         let mut content = self.content.lock();
         match std::mem::replace(&mut *content, Content::Taken) {
-            Content::Settled(answer) => Told::Call(callback, answer),
+            Content::Settled(answer) => Some((callback, answer)),
             Content::Waiting(replaced) => {
                 *content = Content::Waiting(Listener::Callback(callback));
                 drop(content);
                 drop(replaced);
-                Told::Done
+                None
             }
-            Content::Taken => Told::Done,
+            Content::Taken => None,
         }
     }
 

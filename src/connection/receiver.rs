@@ -163,9 +163,7 @@ impl Session {
         drop(shared);
 
         batch.clear();
-        for (one_shot, answer) in effects.settled {
-            self.tell(one_shot.settle(answer));
-        }
+        self.settle_all(effects.settled.into_iter());
         self.call_worker_of(call, &origin.connection);
         self.serve_inline(effects.inline, origin);
         self.ring_if(effects.urgent.max(goodbye).max(rejected).max(held));

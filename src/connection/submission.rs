@@ -6,7 +6,7 @@ use std::time::Instant;
 use parking_lot::MutexGuard;
 
 use super::message::Request;
-use super::one_shot::{Callback, OneShot, Told};
+use super::one_shot::{Answer, Callback, OneShot, Told};
 use super::outbox::MayWrite;
 use super::pending::PendingResponse;
 use super::place;
@@ -122,7 +122,8 @@ impl Session {
         let urgent = self.queue_goodbyes(&mut shared);
         self.notify_submitters(&shared);
         drop(shared);
-        self.tell(one_shot.settle(Err(Error::Cancelled(outcome))));
+        let told = one_shot.settle(Err(Error::Cancelled(outcome)));
+        self.tell(&one_shot, told);
         self.ring_if(urgent);
         Some(outcome)
     }
@@ -141,7 +142,7 @@ impl Session {
             let Some(outcome) = self.cancel(key) else {
                 // It has left the table, so somebody settles it now.
                 one_shot.wait(None);
-                if let Told::Call(callback, answer) = one_shot.call_back(callback) {
+                if let Some((callback, answer)) = one_shot.call_back(callback) {
                     self.contained(move || callback(answer));
                 }
                 return;
@@ -151,16 +152,14 @@ impl Session {
             return;
         }
         match one_shot.call_back(callback) {
-            Told::Call(callback, answer) => {
-                self.contained(move || callback(answer));
-            }
-            Told::Done => self.flush_request(number, MayWrite::Never),
+            Some((callback, answer)) => self.contained(move || callback(answer)),
+            None => self.flush_request(number, MayWrite::Never),
         }
     }
 
     /// Does what settling has left to do.
-    pub(super) fn tell(&self, told: Told) {
-        if let Told::Call(callback, answer) = told {
+    fn tell(&self, one_shot: &OneShot, told: Told) {
+        if let Some((callback, answer)) = one_shot.tell(told) {
             let name = Arc::clone(&self.config.name);
             let job = Box::new(move || contained(&name, move || callback(answer)));
             if let Err(job) = self.callbacks.push(job) {
@@ -176,8 +175,19 @@ impl Session {
     }
 
     pub(super) fn fail_all(&self, failed: Vec<Failed<Arc<OneShot>>>) {
-        for (one_shot, error) in failed {
-            self.tell(one_shot.settle(Err(error)));
+        let answers = failed.into_iter();
+        self.settle_all(answers.map(|(one_shot, error)| (one_shot, Err(error))));
+    }
+
+    /// Puts all answers in, and then tells who waits for them.
+    pub(super) fn settle_all(&self, answers: impl Iterator<Item = (Arc<OneShot>, Answer)>) {
+        let settle = |(one_shot, answer): (Arc<OneShot>, Answer)| {
+            let told = one_shot.settle(answer);
+            (one_shot, told)
+        };
+        let settled: Vec<_> = answers.map(settle).collect();
+        for (one_shot, told) in settled {
+            self.tell(&one_shot, told);
         }
     }
 }
