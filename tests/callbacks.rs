@@ -12,13 +12,17 @@ mod common;
 #[path = "common/pairs.rs"]
 mod pairs;
 
+use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::watched;
 use crossbeam_channel::RecvTimeoutError;
-use packetstream::{Connection, OpenGuard};
-use pairs::{ScriptedPeer, asking, client_and_server, echo, take};
+use packetstream::{Connection, OpenGuard, Transport};
+use pairs::{ScriptedPeer, asking, client_and_server, echo, start, take};
+
+/// How long a race is tried that cannot be forced.
+const TRIES: Duration = Duration::from_secs(1);
 
 fn opened() -> (OpenGuard, ScriptedPeer) {
     let (transport, peer) = ScriptedPeer::new();
@@ -128,5 +132,66 @@ fn a_callback_may_call_and_wait() {
             completed.send(connection.call(asking("2"))).unwrap();
         });
         assert_eq!(take(&completions).unwrap().payload(), b"2");
+    });
+}
+
+fn without_limit(transport: Transport) -> OpenGuard {
+    let builder = Connection::builder().linger(None);
+    builder.open(transport).unwrap()
+}
+
+/// A round of a race: callbacks are registered, the peer ends, and the client is closed within
+/// that time, all at once.
+fn race_the_close(linger: Option<Duration>, callback: impl FnOnce() + Clone + Send + 'static) {
+    let (ours, theirs) = Transport::pair();
+    let (server, client) = (without_limit(theirs), without_limit(ours));
+    let barrier = Arc::new(Barrier::new(5));
+    for _ in 0..3 {
+        let pending = client.submit(asking("x")).unwrap();
+        let (barrier, callback) = (Arc::clone(&barrier), callback.clone());
+        start(move || {
+            barrier.wait();
+            pending.on_complete(move |_| callback());
+        });
+    }
+    let together = Arc::clone(&barrier);
+    start(move || {
+        together.wait();
+        drop(server);
+    });
+    barrier.wait();
+    let _ = client.shutdown(linger);
+}
+
+#[test]
+fn a_close_waits_for_no_callbacks_thread_that_never_started() {
+    // A registration that loses against the end of the input must not leave the thread counted.
+    watched(|| {
+        let begin = Instant::now();
+        while begin.elapsed() < TRIES {
+            race_the_close(None, || ());
+        }
+    });
+}
+
+#[test]
+fn a_close_is_over_with_its_linger_time_though_a_callback_blocks() {
+    // A registration that loses a race must not have a thread that runs counted as ended, and the
+    // close join it.
+    watched(|| {
+        let begin = Instant::now();
+        while begin.elapsed() < TRIES {
+            let (_release, released) = crossbeam_channel::bounded::<()>(0);
+            race_the_close(Some(Duration::from_millis(10)), move || {
+                let current = thread::current();
+                // What is settled already calls back on the registering thread.
+                if current
+                    .name()
+                    .is_some_and(|name| name.contains("callbacks"))
+                {
+                    let _ = released.recv();
+                }
+            });
+        }
     });
 }

@@ -286,6 +286,31 @@ fn a_future_is_woken_by_the_answer() {
 }
 
 #[test]
+fn a_future_whose_answer_was_taken_says_so_and_nothing_of_the_request() {
+    // The answer came, so it would be wrong to say that the request was not sent.
+    watched(|| {
+        let (client, _server) = client_and_server(echo);
+        let mut pending = pin!(client.submit(asking("x")).unwrap());
+        block_on(pending.as_mut()).unwrap();
+        let error = block_on(pending).unwrap_err();
+        assert!(matches!(error, Error::Taken), "{error:?}");
+        assert!(error.is_caller() && !error.is_closed());
+        assert_eq!(error.outcome(), Outcome::Unknown);
+    });
+}
+
+#[test]
+fn a_set_yields_a_future_whose_answer_was_taken_as_such() {
+    watched(|| {
+        let (client, _server) = client_and_server(echo);
+        let mut pending = client.submit(asking("x")).unwrap();
+        block_on(&mut pending).unwrap();
+        let (_, answer) = PendingSet::from_iter([pending]).next().expect("one");
+        assert!(matches!(answer, Err(Error::Taken)), "{answer:?}");
+    });
+}
+
+#[test]
 fn only_the_last_waker_of_a_future_is_woken() {
     watched(|| {
         let (guard, mut peer) = opened();

@@ -33,13 +33,22 @@ const WAITING_PACKETS: usize = 64;
 const WAITING_OCTETS: usize = 16 * 1024;
 
 /// How a thread that is not the sender may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MayWrite {
     Never,
     /// Only what cannot block.
     Briefly,
     /// Even if that blocks, since it can be freed.
     Freely,
+}
+
+/// What is known of the writer, for threads other than the sender.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sharing {
+    /// A close frees who is stuck in it.
+    pub(super) frees_writer: bool,
+    /// It takes a little without blocking.
+    pub(super) is_buffered: bool,
 }
 
 // What the sender is doing.
@@ -60,8 +69,8 @@ pub(super) struct Outbox {
     mode: AtomicU8,
     sender: OnceLock<Thread>,
     grace: Duration,
-    /// The most that others than the sender may do.
-    sharing: MayWrite,
+    /// What others than the sender may do.
+    sharing: Sharing,
     /// The octets of the payloads in the queue.
     queued_octets: AtomicU64,
     /// The number of the last request of ours that has been answered.
@@ -104,7 +113,7 @@ pub(super) struct WriteSide {
 }
 
 impl Outbox {
-    pub(super) fn new(grace: Duration, sharing: MayWrite) -> Self {
+    pub(super) fn new(grace: Duration, sharing: Sharing) -> Self {
         let (queue, queued) = crossbeam_channel::unbounded();
         Self {
             queue,
@@ -196,10 +205,15 @@ impl Outbox {
             return;
         }
         self.wanted.fetch_max(number, Ordering::SeqCst);
-        let may_write = may_write.min(self.sharing);
-        if may_write != MayWrite::Never
+        let Sharing {
+            frees_writer,
+            is_buffered,
+        } = self.sharing;
+        let freely = may_write == MayWrite::Freely && frees_writer;
+        let briefly = may_write != MayWrite::Never && is_buffered;
+        if (freely || briefly)
             && let Some(mut role) = self.role.try_lock()
-            && (may_write == MayWrite::Freely || role.has_room(self))
+            && (freely || role.has_room(self))
         {
             // Nothing may stay in the buffer: the sender does not know of it. What others queue
             // from now on is not ours to write.

@@ -40,7 +40,7 @@ use parking_lot::{Condvar, Mutex};
 use super::builder::Config;
 use super::callbacks::Callbacks;
 use super::one_shot::OneShot;
-use super::outbox::{MayWrite, Outbox};
+use super::outbox::{MayWrite, Outbox, Sharing};
 use super::pool::{Loan, Pool};
 use super::reference::Reference;
 use super::report::Summary;
@@ -174,14 +174,9 @@ impl Session {
             writer,
             hooks,
         } = transport.split();
-        // A stuck write of another thread than the sender's must be freed by a close.
-        let sharing = match (
-            hooks.shutdown.is_some() && hooks.frees_writer,
-            hooks.is_buffered,
-        ) {
-            (true, _) => MayWrite::Freely,
-            (false, true) => MayWrite::Briefly,
-            (false, false) => MayWrite::Never,
+        let sharing = Sharing {
+            frees_writer: hooks.shutdown.is_some() && hooks.frees_writer,
+            is_buffered: hooks.is_buffered,
         };
         let shared = Shared {
             state: State::new(config.limits, config.handler.is_some()),
