@@ -370,7 +370,6 @@ impl Shared {
     }
 
     pub(super) fn summarize(&self) -> Summary {
-        let end = self.state.input_end();
         // While not even the first packet is complete, what came of it tells most.
         let partial = (!self.first_octets.is_empty()).then(|| {
             let quote = foreign::quoted(&self.first_octets);
@@ -379,7 +378,7 @@ impl Shared {
         Summary {
             cause: self.state.fault().cloned(),
             losses: self.state.losses(),
-            peer_said_goodbye: end.is_some_and(|end| matches!(**end, Error::PeerClosed)),
+            peer_said_goodbye: self.state.has_said_goodbye(),
             diagnosis: self.diagnosis.clone().or(partial),
         }
     }

@@ -122,7 +122,7 @@ impl Drop for OpenGuard {
         if let Some(cause) = report.cause() {
             log::warn!(
                 target: super::LOG,
-                "{}: closed out of order: {cause}: {}",
+                "{}: closed out of order: {cause}{}",
                 self.connection.name(),
                 super::source_text(cause),
             );

@@ -107,6 +107,8 @@ pub(super) struct WriteSide {
     /// Since when something has been waiting in the buffer.
     pub(super) waiting_since: Option<Instant>,
     unread: Unread,
+    /// The requests since the last flush: number, and where the packet starts in the stream.
+    unflushed: Vec<(u64, u64)>,
     /// Answers in the buffer, or in the batch that a write error cut short.
     pub(super) answers: u64,
     pub(super) fate: Fate,
@@ -125,6 +127,7 @@ impl Outbox {
                 is_unflushed: false,
                 waiting_since: None,
                 unread: Unread::default(),
+                unflushed: Vec::new(),
                 answers: 0,
                 fate: Fate::Working,
             }),
@@ -319,10 +322,22 @@ impl WriteSide {
         if !matches!(self.fate, Fate::Working) {
             outbox.is_over.store(true, Ordering::SeqCst);
         }
+        if matches!(self.fate, Fate::Failed(_)) {
+            let sent = self.last_sent();
+            outbox.handed_over.fetch_min(sent, Ordering::SeqCst);
+        }
         if let Some(writer) = &self.writer {
             outbox.writes.store(writer.writes(), Ordering::Relaxed);
             outbox.octets.store(writer.written(), Ordering::Relaxed);
         }
+    }
+
+    /// The number up to which the transport took something of each request. What it took nothing
+    /// of was not sent, though it was in the buffer.
+    fn last_sent(&self) -> u64 {
+        let taken = self.writer.as_ref().map_or(0, PacketWriter::written);
+        let unsent = self.unflushed.iter().find(|(_, start)| *start >= taken);
+        unsent.map_or(u64::MAX, |(number, _)| number.saturating_sub(1))
     }
 
     fn write(&mut self, session: &Arc<Session>, at_most: Option<usize>) -> io::Result<()> {
@@ -363,6 +378,16 @@ impl WriteSide {
                     continue;
                 }
                 self.is_unflushed = true;
+                if is_request {
+                    let start = writer
+                        .written()
+                        .saturating_add(writer.buffered_len() as u64);
+                    self.unflushed.push((queued.number, start));
+                    if self.unflushed.len() > BATCH * 8 {
+                        let taken = writer.written();
+                        self.unflushed.retain(|(_, start)| *start >= taken);
+                    }
+                }
                 writer.write_packet(&queued.packet)?;
                 has_ended |= queued.packet.kind() == PacketKind::EndOfStream;
             }
@@ -386,6 +411,7 @@ impl WriteSide {
             outbox.flushes.fetch_add(1, Ordering::Relaxed);
         }
         self.is_unflushed = false;
+        self.unflushed.clear();
         self.waiting_since = None;
         self.answers = 0;
         outbox.flushed.store(self.last_taken, Ordering::SeqCst);

@@ -244,7 +244,14 @@ impl<T> PendingResponse<T> {
             Some(session) => session.cancel(self.key),
             None => None,
         };
-        outcome.unwrap_or(Outcome::Unknown)
+        outcome.unwrap_or_else(|| {
+            // It has left the table, so somebody settles it now, if that is not done.
+            self.shared.wait(None);
+            match self.shared.take() {
+                Some(Err(error)) => error.outcome(),
+                _ => Outcome::Unknown,
+            }
+        })
     }
 
     /// Creates a handle that cancels the request while somebody waits for it.

@@ -264,14 +264,14 @@ impl Session {
             Error::EndOfInput(_) => Error::EndOfInput(diagnosis.clone()),
             cause => cause,
         };
-        // An error of the transport is the user's code, and may panic when it is shown.
-        self.contained(|| {
-            log::debug!(target: super::LOG, "{}: input ended: {cause}", self.config.name);
-        });
+        let source = super::source_text(&cause);
+        log::debug!(target: super::LOG, "{}: input ended: {cause}{source}", self.config.name);
         let mut shared = self.shared.lock();
         shared.more_buffered = false;
         shared.diagnosis = diagnosis;
-        let failed = shared.state.end_input(cause);
+        // Nobody could answer what has not been sent by now.
+        let last_sent = self.outbox.cut_requests();
+        let failed = shared.state.end_input_at(cause, last_sent);
         let urgent = self.queue_goodbyes(&mut shared);
         self.end_work(&mut shared);
         self.notify_submitters(&shared);

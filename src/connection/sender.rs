@@ -102,11 +102,8 @@ impl Session {
         drop(shared);
         drop(jobs);
         self.fail_all(failed);
-        // An error of the transport is the user's code, and may panic when it is shown.
-        self.contained(|| {
-            let source = super::source_text(&error);
-            log::debug!(target: super::LOG, "{}: {error}: {source}", self.config.name);
-        });
+        let source = super::source_text(&error);
+        log::debug!(target: super::LOG, "{}: {error}{source}", self.config.name);
 
         let deadline = Instant::now() + LAST_ANSWERS;
         let mut shared = self.shared.lock();

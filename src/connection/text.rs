@@ -30,13 +30,15 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "without a message".to_owned())
 }
 
-/// The chain of causes of an error, for a log line.
+/// The chain of causes of an error, each after a colon, for a log line.
 pub(super) fn source_text(error: &Error) -> String {
     let mut text = String::new();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
+        // It may be an error of the user's transport, which may panic when it is shown.
+        let shown = caught(|| cause.to_string()).unwrap_or_else(|_| "(unshowable)".to_owned());
         // Writing to a string cannot fail.
-        let _ = write!(text, "{}{cause}", if text.is_empty() { "" } else { ": " });
+        let _ = write!(text, ": {shown}");
         source = cause.source();
     }
     text

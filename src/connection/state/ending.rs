@@ -41,24 +41,40 @@ impl<W> State<W> {
         (requests, stream)
     }
 
-    /// The peer's direction has ended. What we have accepted is still answered; our requests
-    /// fail.
+    /// The same, where all that was taken out of the queue has been sent.
+    #[cfg(test)]
     pub(in crate::connection) fn end_input(&mut self, cause: Error) -> Vec<Failed<W>> {
+        self.end_input_at(cause, self.last_taken)
+    }
+
+    /// The peer's direction has ended. What we have accepted is still answered; our requests
+    /// fail. `last_sent` is the number of the last
+    /// packet that may have been sent; no request behind it must be, from now on.
+    pub(in crate::connection) fn end_input_at(
+        &mut self,
+        cause: Error,
+        last_sent: u64,
+    ) -> Vec<Failed<W>> {
         let orderly = matches!(cause, Error::PeerClosed | Error::EndOfInput(_));
         let cause = Arc::new(cause);
         if !orderly {
             self.fault.get_or_insert_with(|| Arc::clone(&cause));
         }
-        self.input = Input::Ended(Arc::clone(&cause));
+        self.has_said_goodbye = matches!(*cause, Error::PeerClosed);
+        // After a forced end, what the receiver meets is of our own making.
+        if !matches!(self.input, Input::Ended(_)) {
+            self.input = Input::Ended(Arc::clone(&cause));
+        }
         self.goodbye = self.goodbye.max(Goodbye::AfterInput);
         if matches!(*cause, Error::NotPacketstream(_)) {
+            self.input = Input::Ended(Arc::clone(&cause));
             // It explains an earlier write error: the program that said this is gone.
             self.fault = Some(Arc::clone(&cause));
             self.closed = Some(Arc::clone(&cause));
         }
         // A write error is the reason for which the peer may have gone.
         let closed = Arc::clone(self.closed.get_or_insert(cause));
-        self.fail_calls(&closed, self.last_taken, false)
+        self.fail_calls(&closed, last_sent, false)
     }
 
     /// Writing has failed. What was not handed to the transport fails now, what was may still be
@@ -100,6 +116,9 @@ impl<W> State<W> {
     ) -> (Vec<Failed<W>>, bool) {
         let cause = Arc::new(cause);
         self.fault.get_or_insert_with(|| Arc::clone(&cause));
+        if !matches!(self.input, Input::Ended(_)) {
+            self.input = Input::Ended(Arc::clone(&cause));
+        }
         let closed = Arc::clone(self.closed.get_or_insert(cause));
         let failed = self.fail_calls(&closed, last_handed_over, false);
         self.serving_bytes = 0;
@@ -170,6 +189,11 @@ impl<W> State<W> {
             Input::Ended(cause) => Some(cause),
             _ => None,
         }
+    }
+
+    /// Whether the peer's `END_OF_STREAM` has been read.
+    pub(in crate::connection) fn has_said_goodbye(&self) -> bool {
+        self.has_said_goodbye
     }
 
     /// Whether both directions ended at `END_OF_STREAM`, so that the streams can be used again.

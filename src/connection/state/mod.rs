@@ -129,6 +129,7 @@ pub(super) struct State<W> {
     has_handler: bool,
     output: Output,
     input: Input,
+    has_said_goodbye: bool,
     goodbye: Goodbye,
     /// The closed mark: why a request that is registered now must fail at once.
     closed: Option<Arc<Error>>,
@@ -160,6 +161,7 @@ impl<W> State<W> {
             has_handler,
             output: Output::Open,
             input: Input::Open,
+            has_said_goodbye: false,
             goodbye: Goodbye::None,
             closed: None,
             fault: None,
