@@ -11,78 +11,22 @@
 )]
 
 mod common;
+#[path = "common/measure.rs"]
+mod measure;
 #[path = "common/pairs.rs"]
 mod pairs;
 
-use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::watched_for;
+use measure::{Census, assert_back_to};
 use packetstream::{Connection, OpenGuard, Transport};
 use pairs::{ScriptedPeer, asking, echo, memory, os_pipes, tcp, unix_sockets};
 
 type Ending = fn((Transport, Transport));
 
 const CYCLES: usize = 25;
-
-/// What the process has: threads, descriptors and children, zombies included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Census {
-    threads: usize,
-    descriptors: usize,
-    children: usize,
-}
-
-impl Census {
-    fn take() -> Self {
-        Self {
-            threads: fs::read_dir("/proc/self/task").unwrap().count(),
-            descriptors: fs::read_dir("/proc/self/fd").unwrap().count(),
-            children: fs::read_dir("/proc")
-                .unwrap()
-                .flatten()
-                .filter(|entry| is_our_child(&entry.file_name().to_string_lossy()))
-                .count(),
-        }
-    }
-
-    fn exceeds(self, start: Self) -> bool {
-        self.threads > start.threads
-            || self.descriptors > start.descriptors
-            || self.children > start.children
-    }
-}
-
-fn is_our_child(pid: &str) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-        return false;
-    };
-    // The parent is the second field after the name, which stands in parentheses.
-    let parent = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_whitespace().nth(1));
-    parent == Some(&std::process::id().to_string())
-}
-
-/// Counts again until no more is there than at the start, or patience is over.
-fn assert_back_to(start: Census, what: &str) {
-    // What ends in the background takes a moment; nobody ever sends on this channel.
-    let (_keep, never) = crossbeam_channel::bounded::<()>(0);
-    let deadline = Instant::now() + Duration::from_secs(15);
-    loop {
-        let now = Census::take();
-        if !now.exceeds(start) {
-            return;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{what}: {start:?} at the start, {now:?} left; {:?}",
-            common::thread_names()
-        );
-        let _ = never.recv_timeout(Duration::from_millis(10));
-    }
-}
 
 fn open_both((here, there): (Transport, Transport)) -> (OpenGuard, OpenGuard) {
     let open = |transport| {

@@ -58,8 +58,10 @@ pub(crate) use self::hooks::Hooks;
 ///
 /// # `SIGPIPE`
 ///
-/// Writing to a socket never raises it. Writing to a pipe whose reader is gone does, which Rust
-/// programs ignore from the start; a program that has restored the default is killed.
+/// Writing to a socket never raises it. Writing to a pipe whose reader is gone does, and a process
+/// must ignore the signal before it opens a connection over pipes or a child. Rust's `main` does
+/// so. A program that has restored the default, or whose `main` is not Rust's, such as the host of
+/// a plugin, has to do it itself: `signal(SIGPIPE, SIG_IGN)`.
 ///
 /// # Drop
 ///

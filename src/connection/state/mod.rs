@@ -20,7 +20,7 @@ mod ending;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::key_hash::KeyHash;
@@ -141,7 +141,7 @@ pub(super) struct State<W> {
     owed_bytes: usize,
     requests_in_queue: usize,
     /// Cancelled while still in the queue: the sender leaves them out.
-    withdrawn: HashSet<Key, KeyHash>,
+    withdrawn: HashMap<Key, usize, KeyHash>,
     next_tag: HashMap<ChannelId, u64, KeyHash>,
     last_queued: u64,
     last_taken: u64,
@@ -152,6 +152,15 @@ pub(super) struct State<W> {
     unsent_answers: usize,
     unsent_bytes: usize,
     losses: Losses,
+}
+
+/// Gives back what a table took for a burst that is over.
+fn release_room<V>(table: &mut HashMap<Key, V, KeyHash>) {
+    /// What the usual windows need.
+    const KEPT: usize = 1024;
+    if table.is_empty() && table.capacity() > 2 * KEPT {
+        table.shrink_to(KEPT);
+    }
 }
 
 impl<W> State<W> {
@@ -169,7 +178,7 @@ impl<W> State<W> {
             awaited: 0,
             owed_bytes: 0,
             requests_in_queue: 0,
-            withdrawn: HashSet::default(),
+            withdrawn: HashMap::default(),
             next_tag: HashMap::default(),
             last_queued: 0,
             last_taken: 0,
@@ -200,7 +209,7 @@ impl<W> State<W> {
     /// is larger than the whole budget goes when nothing else is outstanding.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.requests_in_queue < self.limits.send_queue_len
-            && (self.calls.is_empty()
+            && (self.calls.is_empty() && self.withdrawn.is_empty()
                 || (self.calls.len() < self.limits.outstanding_requests
                     && self.owed_bytes.saturating_add(bytes) <= self.limits.outstanding_bytes))
     }
@@ -238,13 +247,15 @@ impl<W> State<W> {
         if call.number <= self.last_taken {
             return Some((waiter, Outcome::Unknown));
         }
-        self.withdrawn.insert(key);
-        self.remove(key);
+        // The packet takes up its room until the sender leaves it out.
+        self.withdrawn.insert(key, call.bytes);
+        self.calls.remove(&key);
         Some((waiter, Outcome::NotSent))
     }
 
     fn remove(&mut self, key: Key) -> Option<Call<W>> {
         let call = self.calls.remove(&key)?;
+        release_room(&mut self.calls);
         self.owed_bytes = self.owed_bytes.saturating_sub(call.bytes);
         if call.waiter.is_some() {
             self.awaited = self.awaited.saturating_sub(1);
@@ -335,6 +346,7 @@ impl<W> State<W> {
         let Some(bytes) = self.serving.remove(&key) else {
             return false;
         };
+        release_room(&mut self.serving);
         self.serving_bytes = self.serving_bytes.saturating_sub(bytes);
         if self.output < Output::Ended {
             return true;
@@ -427,7 +439,13 @@ impl<W> State<W> {
             self.requests_in_queue = self.requests_in_queue.saturating_sub(1);
             let key = (queued.packet.channel(), queued.packet.tag());
             // With the closed mark set, all requests that were in the queue have been failed.
-            !closed && (self.withdrawn.is_empty() || !self.withdrawn.remove(&key))
+            if self.withdrawn.is_empty() {
+                return !closed;
+            }
+            let withdrawn = self.withdrawn.remove(&key);
+            release_room(&mut self.withdrawn);
+            self.owed_bytes = self.owed_bytes.saturating_sub(withdrawn.unwrap_or(0));
+            !closed && withdrawn.is_none()
         });
     }
 

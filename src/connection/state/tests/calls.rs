@@ -89,8 +89,9 @@ fn a_request_cancelled_before_it_is_taken_is_never_sent() {
     assert_eq!(cancelled, Some(("withdrawn", Outcome::NotSent)));
     assert_eq!(end.state.cancel(key), None, "once");
     assert_eq!(end.state.outstanding(), 1);
-    assert!(end.state.has_room(100), "its bytes are free again");
+    assert!(!end.state.has_room(100), "its packet is still in the queue");
     assert_eq!(end.take(), [request(first, 0)]);
+    assert!(end.state.has_room(100), "its bytes are free again");
     assert!(!end.state.is_owed(key));
 }
 
