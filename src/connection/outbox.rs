@@ -412,6 +412,7 @@ impl WriteSide {
         }
         self.is_unflushed = false;
         self.unflushed.clear();
+        self.unflushed.shrink_to(BATCH * 8);
         self.waiting_since = None;
         self.answers = 0;
         outbox.flushed.store(self.last_taken, Ordering::SeqCst);

@@ -157,7 +157,7 @@ pub(super) struct State<W> {
 /// Gives back what a table took for a burst that is over.
 fn release_room<V>(table: &mut HashMap<Key, V, KeyHash>) {
     /// What the usual windows need.
-    const KEPT: usize = 1024;
+    const KEPT: usize = 512;
     if table.is_empty() && table.capacity() > 2 * KEPT {
         table.shrink_to(KEPT);
     }
