@@ -136,6 +136,7 @@ mod connection;
 mod error;
 pub mod payload;
 mod rejection;
+mod sync;
 mod transport;
 pub mod typed;
 pub mod wire;

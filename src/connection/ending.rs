@@ -5,8 +5,6 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
-
 use super::foreign;
 use super::place::{self, Role};
 use super::report::{CloseReport, Summary};
@@ -14,6 +12,7 @@ use super::session::{Closing, Session, Shared};
 use super::stats::ConnectionStats;
 use super::text::thrown_text;
 use crate::error::{Error, Result};
+use crate::sync::MutexGuard;
 use crate::transport::Transport;
 use crate::wire::Packet;
 

@@ -8,8 +8,11 @@ mod foreign;
 mod guard;
 mod handler;
 mod key_hash;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod message;
 mod one_shot;
+mod open_count;
 mod opening;
 mod outbox;
 mod pending;

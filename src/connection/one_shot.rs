@@ -4,11 +4,10 @@ use std::fmt;
 use std::task::Waker;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 use super::message::Response;
 use super::text::caught;
 use crate::error::Result;
+use crate::sync::{Condvar, Mutex};
 
 /// What a request was answered with, or why it was not.
 pub(super) type Answer = Result<Response>;

@@ -30,16 +30,15 @@
 //!    `shared`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 use super::builder::Config;
 use super::callbacks::Callbacks;
 use super::one_shot::OneShot;
+use super::open_count::OpenCount;
 use super::outbox::{MayWrite, Outbox, Sharing};
 use super::pool::{Loan, Pool};
 use super::reference::Reference;
@@ -49,6 +48,7 @@ use super::stats::ConnectionStats;
 use super::workers::Job;
 use super::{Connection, receiver, sender};
 use crate::error::{Error, Result};
+use crate::sync::{Condvar, Mutex};
 use crate::transport::{BoxedReader, BoxedWriter, Hooks, Transport, TransportParts};
 use crate::wire::Packet;
 
@@ -78,7 +78,7 @@ pub(super) struct Session {
     pub(super) is_peer_gone: AtomicBool,
     /// The threads that need it hold it: weak, or an open connection would never be freed.
     pub(super) connection: Weak<super::Inner>,
-    references: AtomicUsize,
+    references: OpenCount,
 }
 
 /// What all threads share.
@@ -218,7 +218,7 @@ impl Session {
             threads: Mutex::default(),
             is_peer_gone: AtomicBool::new(false),
             connection: connection.downgrade(),
-            references: AtomicUsize::new(1),
+            references: OpenCount::one(),
             config,
         });
         match session.start_threads(connection) {
@@ -292,32 +292,21 @@ impl Session {
 
     /// Counts one more reference; the caller holds one, or `shared`.
     pub(super) fn refer(&self) {
-        self.references.fetch_add(1, Ordering::Relaxed);
+        self.references.refer();
     }
 
     /// Counts one reference less; `true` if the caller has to close the session.
     pub(super) fn release(&self) -> bool {
-        if self.references.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return false;
-        }
-        // Somebody may have opened it again in between, under this lock.
-        let mut shared = self.shared.lock();
-        let is_due = self.references.load(Ordering::Acquire) == 0 && shared.closing == Closing::No;
-        if is_due {
-            shared.closing = Closing::Due;
-        }
-        is_due
+        self.references
+            .release(&self.shared, |shared| &mut shared.closing)
     }
 
     /// Counts one more reference unless the session is being closed.
     pub(super) fn try_refer(self: &Arc<Self>) -> Option<Reference> {
-        let shared = self.shared.lock();
-        if shared.closing != Closing::No || shared.is_aborted {
-            return None;
-        }
-        self.refer();
-        drop(shared);
-        Some(Reference::counted(Arc::clone(self)))
+        let is_open = |shared: &Shared| shared.closing == Closing::No && !shared.is_aborted;
+        self.references
+            .try_refer(&self.shared, is_open)
+            .then(|| Reference::counted(Arc::clone(self)))
     }
 
     pub(super) fn is_closing(&self) -> bool {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::MutexGuard;
-
 use super::message::Request;
 use super::one_shot::{Answer, Callback, OneShot, Told};
 use super::outbox::MayWrite;
@@ -15,6 +13,7 @@ use super::session::{Session, Shared};
 use super::state::{Failed, Key, Queued};
 use super::text::caught;
 use crate::error::{Error, Outcome, Result};
+use crate::sync::MutexGuard;
 use crate::wire::Packet;
 
 impl Session {

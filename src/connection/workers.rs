@@ -7,12 +7,13 @@ use super::handler::{Answered, Handler, Incoming, Origin, Responder};
 use super::message::Request;
 use super::outbox::MayWrite;
 use super::place::{self, Role};
-use super::pool::{Call, Slot};
+use super::pool::{Call, Pool, Slot};
 use super::session::{Session, Shared};
 use super::state::Key;
 use super::text::caught;
 use crate::error::{BoxError, Error};
 use crate::rejection::{Rejection, rejection_text};
+use crate::sync::{Condvar, MutexGuard};
 use crate::wire::{Packet, RequestType};
 
 /// A request that was accepted and has not been started.
@@ -43,13 +44,9 @@ fn run(origin: &Arc<Origin>) {
     let mut next = shared.pool.start();
     loop {
         let Some((job, slot)) = next else {
-            if !shared.pool.may_wait() {
+            if !wait_for_call(&mut shared, &session.work, |shared| &mut shared.pool) {
                 break;
             }
-            while !shared.pool.has_called() {
-                session.work.wait(&mut shared);
-            }
-            shared.pool.came();
             next = shared.pool.start();
             continue;
         };
@@ -70,6 +67,23 @@ fn run(origin: &Arc<Origin>) {
     session.progress.notify_all();
     drop(shared);
     session.call_worker_of(call, connection);
+}
+
+/// Blocks a thread without work until it is called to look for some; `false` if it is to end
+/// instead. `work` is signalled for each call.
+pub(super) fn wait_for_call<S, J>(
+    shared: &mut MutexGuard<'_, S>,
+    work: &Condvar,
+    pool: impl Fn(&mut S) -> &mut Pool<J>,
+) -> bool {
+    if !pool(shared).may_wait() {
+        return false;
+    }
+    while !pool(shared).has_called() {
+        work.wait(shared);
+    }
+    pool(shared).came();
+    true
 }
 
 impl Shared {
@@ -171,7 +185,7 @@ impl Session {
         key: Key,
         answer: Option<Packet>,
         slot: Slot,
-    ) -> (parking_lot::MutexGuard<'_, Shared>, NextJob) {
+    ) -> (MutexGuard<'_, Shared>, NextJob) {
         let mut shared = self.shared.lock();
         let queued = answer.and_then(|packet| self.queue_answer(&mut shared, key, packet));
         shared.pool.finish(slot);

@@ -7,6 +7,7 @@ mod calls;
 mod failing;
 mod goodbyes;
 mod inbound;
+mod mutations;
 mod random;
 
 const LIMITS: Limits = Limits {

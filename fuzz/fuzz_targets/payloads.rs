@@ -1,0 +1,19 @@
+//! The payload codecs on any octets.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(not(fuzzing))]
+#[path = "../driver.rs"]
+mod driver;
+#[path = "../../tests/fuzzing/mod.rs"]
+mod fuzzing;
+
+#[cfg(not(fuzzing))]
+use fuzzing::inputs;
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| fuzzing::payloads::check(octets));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    driver::run("payloads", 0, fuzzing::payloads::check);
+}

@@ -1,0 +1,148 @@
+//! A live connection hears any octets, and ends in order all the same.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use packetstream::wire::{ChannelId, Decoder, Packet, PacketKind, Tag};
+use packetstream::{Connection, ConnectionBuilder, Incoming, Request, Response, Transport};
+
+/// Far longer than an end takes that the peer's stream has ended.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The first octet says what the connection under test does, the others come from its peer.
+pub fn check(octets: &[u8]) {
+    let (behaviour, input) = octets.split_first().unwrap_or((&0, &[]));
+    let (ours, theirs) = Transport::pair();
+    let (mut from_us, mut to_us) = theirs.into_parts();
+    let guard = builder(*behaviour).open(ours).unwrap();
+    // These have the tags 2 and 3 on channel 0, which the recorded answers name.
+    let asked: Vec<_> = (0..behaviour >> 6)
+        .map(|number| guard.submit(Request::new(u32::from(number))).unwrap())
+        .collect();
+    let listener = thread::Builder::new()
+        .name("listener".into())
+        .spawn(move || {
+            let mut sent = Vec::new();
+            from_us.read_to_end(&mut sent).map(|_| sent)
+        })
+        .unwrap();
+    for piece in input.chunks(usize::from(behaviour >> 3 & 7) * 11 + 1) {
+        if to_us.write_all(piece).is_err() {
+            // A violation has ended the connection.
+            break;
+        }
+    }
+    drop(to_us);
+
+    let began = Instant::now();
+    let received = received(input);
+    for (number, pending) in asked.into_iter().enumerate() {
+        let key = (ChannelId::DEFAULT, pending.tag());
+        let result = pending.wait();
+        let was_answered = received
+            .iter()
+            .any(|packet| packet.is_response() && (packet.channel(), packet.tag()) == key);
+        assert!(
+            was_answered || !matches!(result, Ok(_) | Err(packetstream::Error::Rejected(_))),
+            "request {number} was answered by nobody: {result:?}"
+        );
+    }
+    let connection = Connection::clone(&guard);
+    let report = guard.close();
+    let report = if report.is_last() {
+        report
+    } else {
+        connection.wait_closed()
+    };
+    assert!(began.elapsed() < PATIENCE, "{report:?}");
+    // It may hold the streams, whose end the listener waits for.
+    drop(report);
+    let sent = listener.join().unwrap().unwrap();
+    check_sent(&sent, &received);
+}
+
+fn builder(behaviour: u8) -> ConnectionBuilder {
+    let builder = Connection::builder()
+        .handler_threads(1)
+        .flush_grace(Duration::ZERO)
+        .linger(Some(PATIENCE));
+    match behaviour & 7 {
+        0 => builder,
+        1 => builder
+            .inline_handler(true)
+            .handler(|incoming| Ok(answer(incoming))),
+        2 => builder.deferred_handler(|incoming: Incoming, responder| {
+            if incoming.payload().len().is_multiple_of(2) {
+                responder.respond("even");
+            }
+        }),
+        3 => builder.handler(|_| Err::<(), _>("no".into())),
+        4 | 5 => builder.max_handler_threads(3).handler(|incoming| {
+            // The peer's script goes on meanwhile; its end is an answer too.
+            let _ = incoming.connection().call(Request::new(7));
+            Ok(answer(incoming))
+        }),
+        6 => builder
+            .max_inbound_requests(1)
+            .max_packet_len(100)
+            .handler(|incoming| Ok(answer(incoming))),
+        _ => builder.handler(|incoming| Ok(answer(incoming))),
+    }
+}
+
+fn answer(incoming: Incoming) -> Response {
+    Response::from(incoming.into_payload())
+}
+
+/// The packets in what the peer says, up to the first violation.
+fn received(mut input: &[u8]) -> Vec<Packet> {
+    let mut decoder = Decoder::new();
+    let mut packets = Vec::new();
+    while let Ok(Some(packet)) = decoder.decode(&mut input) {
+        packets.push(packet);
+    }
+    packets
+}
+
+/// What we send is well formed, in order, and answers no more than was asked.
+fn check_sent(mut sent: &[u8], received: &[Packet]) {
+    let mut unanswered: HashMap<(ChannelId, Tag), usize> = HashMap::new();
+    for packet in received.iter().filter(|packet| packet.is_request()) {
+        *unanswered
+            .entry((packet.channel(), packet.tag()))
+            .or_default() += 1;
+    }
+    let (mut requests_finished, mut has_ended) = (false, false);
+    let mut decoder = Decoder::new();
+    let mut tags = HashMap::new();
+    while let Some(packet) = decoder
+        .decode(&mut sent)
+        .expect("we sent what is no packet")
+    {
+        assert!(!has_ended, "after the end: {packet}");
+        let key = (packet.channel(), packet.tag());
+        match packet.kind() {
+            PacketKind::EndOfStream => has_ended = true,
+            PacketKind::EndOfRequests => {
+                assert!(!requests_finished, "twice");
+                requests_finished = true;
+            }
+            PacketKind::Request(_) => {
+                assert!(!requests_finished, "after the last request: {packet}");
+                let last = tags.insert(key.0, key.1);
+                assert!(last.is_none_or(|last| last < key.1), "a tag is used again");
+            }
+            PacketKind::Response { .. } => {
+                let left = unanswered.get_mut(&key).filter(|left| **left > 0);
+                *left.expect("an answer to no request") -= 1;
+            }
+        }
+    }
+    assert!(sent.is_empty(), "octets follow the end of the stream");
+    // An end in the middle of a packet would be a lie about how it ended; a forced end, none.
+    if has_ended {
+        decoder.finish().expect("an incomplete packet");
+    }
+}
