@@ -67,14 +67,19 @@ impl Session {
             place::enter(&session, Role::Closer);
             session.run_close();
         });
-        if let Err(error) = closer {
-            log::error!(target: super::LOG, "{}: {error}, so it is aborted", self.config.name);
-            self.shared.lock().is_aborted = true;
-            self.force_now(Error::Aborted);
-            let transport = self.put_away();
-            let mut shared = self.shared.lock();
-            self.conclude(&mut shared, transport);
-        }
+        let error = match closer {
+            Ok(closer) => {
+                *self.closer.lock() = Some(closer);
+                return;
+            }
+            Err(error) => error,
+        };
+        log::error!(target: super::LOG, "{}: {error}, so it is aborted", self.config.name);
+        self.shared.lock().is_aborted = true;
+        self.force_now(Error::Aborted);
+        let transport = self.put_away();
+        let mut shared = self.shared.lock();
+        self.conclude(&mut shared, transport);
     }
 
     /// Closes on this thread, or waits for who does.
@@ -282,6 +287,11 @@ impl Session {
             Closing::Due | Closing::Running => false,
             Closing::Done => true,
         });
+        // What it had to do is done.
+        let closer = self.closer.lock().take();
+        if let Some(closer) = closer {
+            Self::join(closer);
+        }
         self.shared.lock().final_report()
     }
 

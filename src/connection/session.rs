@@ -74,6 +74,8 @@ pub(super) struct Session {
     /// Where the streams lie before their threads take them and after those have ended.
     pub(super) streams: Mutex<Streams>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Joined by who waits for the session to be closed; it has nothing to join it with itself.
+    pub(super) closer: Mutex<Option<JoinHandle<()>>>,
     /// Nothing that a handler answers will be sent.
     pub(super) is_peer_gone: AtomicBool,
     /// The threads that need it hold it: weak, or an open connection would never be freed.
@@ -216,6 +218,7 @@ impl Session {
                 are_gone: false,
             }),
             threads: Mutex::default(),
+            closer: Mutex::default(),
             is_peer_gone: AtomicBool::new(false),
             connection: connection.downgrade(),
             references: OpenCount::one(),
