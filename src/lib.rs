@@ -93,6 +93,13 @@
 //! answered `rejecting request: busy`. A peer that floods and never reads its answers ends the
 //! connection with [`Error::PeerNotReading`].
 //!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `unix` brings in `rustix` for a system call that `std` lacks: descriptors that others have made
+//!   non-blocking are waited for with `poll`, and not by trying again.
+//!
 //! # Logging
 //!
 //! With the [`log`](https://docs.rs/log) crate: every packet at trace level under

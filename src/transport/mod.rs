@@ -53,8 +53,8 @@ pub(crate) use self::hooks::Hooks;
 /// # Descriptors that do not block
 ///
 /// A socket or descriptor with `O_NONBLOCK` or a read or write timeout works, but not well: it is
-/// tried again up to a hundred times a second while there is nothing to do. Its mode is never
-/// changed, since others may share it.
+/// tried again up to a hundred times a second while there is nothing to do. With the feature `unix`
+/// it is waited for with `poll` instead. Its mode is never changed, since others may share it.
 ///
 /// # `SIGPIPE`
 ///
