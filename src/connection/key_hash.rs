@@ -1,6 +1,7 @@
 //! Hashing of the keys of requests: quick, and not for a peer to foresee.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 /// Builds hashers with secrets of their own.
 ///
@@ -65,6 +66,15 @@ impl Hasher for KeyHasher {
 #[expect(clippy::cast_possible_truncation, reason = "that is what halves are")]
 fn halves(product: u128) -> [u64; 2] {
     [product as u64, (product >> 64) as u64]
+}
+
+/// Gives back what a table took for a burst that is over.
+pub(super) fn release_room<K: Eq + Hash, V>(table: &mut HashMap<K, V, KeyHash>) {
+    /// What the usual windows need.
+    const KEPT: usize = 512;
+    if table.is_empty() && table.capacity() > 2 * KEPT {
+        table.shrink_to(KEPT);
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The result of a request that has been submitted: the future of its answer.
 
+#[path = "pending_future.rs"]
+mod future;
+
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::canceller::Canceller;
@@ -417,25 +417,6 @@ impl<T> PendingResponse<T> {
                 Ok(())
             }
             _ => Ok(()),
-        }
-    }
-}
-
-impl<T> Future for PendingResponse<T> {
-    type Output = Result<T>;
-
-    /// Polled again after it was ready, it is ready with [`Error::Closed`].
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.reference.is_none() {
-            return Poll::Ready(Err(Error::Taken));
-        }
-        if let Some(answer) = self.shared.poll(context.waker()) {
-            Poll::Ready(self.decode(answer))
-        } else {
-            if let Some(session) = self.session() {
-                session.flush_request(self.number, MayWrite::Never);
-            }
-            Poll::Pending
         }
     }
 }

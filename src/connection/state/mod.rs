@@ -23,7 +23,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::key_hash::KeyHash;
+use super::key_hash::{KeyHash, release_room};
 use crate::error::{Error, Outcome, Result};
 use crate::rejection::rejection_text;
 use crate::wire::{ChannelId, Packet, PacketKind, Tag};
@@ -152,15 +152,6 @@ pub(super) struct State<W> {
     unsent_answers: usize,
     unsent_bytes: usize,
     losses: Losses,
-}
-
-/// Gives back what a table took for a burst that is over.
-fn release_room<V>(table: &mut HashMap<Key, V, KeyHash>) {
-    /// What the usual windows need.
-    const KEPT: usize = 512;
-    if table.is_empty() && table.capacity() > 2 * KEPT {
-        table.shrink_to(KEPT);
-    }
 }
 
 impl<W> State<W> {

@@ -1,0 +1,31 @@
+//! A pending response as a future, for any executor.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::{MayWrite, PendingResponse};
+use crate::error::{Error, Result};
+
+/// An executor that blocks a handler's thread with it does not lend the handler's place, unless
+/// that is done inside of [`Incoming::lend`](crate::Incoming::lend); on a connection with an
+/// [inline handler](crate::ConnectionBuilder::inline_handler) it would wait for ever. Wait there
+/// with [`wait`](PendingResponse::wait), which knows.
+impl<T> Future for PendingResponse<T> {
+    type Output = Result<T>;
+
+    /// Polled again after it was ready, it is ready with [`Error::Taken`].
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.reference.is_none() {
+            return Poll::Ready(Err(Error::Taken));
+        }
+        if let Some(answer) = self.shared.poll(context.waker()) {
+            Poll::Ready(self.decode(answer))
+        } else {
+            if let Some(session) = self.session() {
+                session.flush_request(self.number, MayWrite::Never);
+            }
+            Poll::Pending
+        }
+    }
+}
