@@ -44,10 +44,7 @@ pub(super) struct KeyHasher {
 impl Hasher for KeyHasher {
     #[inline]
     fn write_u64(&mut self, number: u64) {
-        // Both halves of the product: each bit of the number reaches all of the sum.
-        let product = u128::from(self.state ^ number).wrapping_mul(u128::from(self.factor));
-        let [low, high] = halves(product);
-        self.state = (low ^ high).rotate_left(23);
+        self.state = folded(self.state ^ number, self.factor);
     }
 
     fn write(&mut self, octets: &[u8]) {
@@ -58,14 +55,17 @@ impl Hasher for KeyHasher {
 
     #[inline]
     fn finish(&self) -> u64 {
-        self.state
+        // Tags mostly grow by one, and one product of such numbers keeps some of their order.
+        folded(self.state, 0x9e37_79b9_7f4a_7c15)
     }
 }
 
+/// Both halves of the product: each bit of the number reaches all of the result.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "that is what halves are")]
-fn halves(product: u128) -> [u64; 2] {
-    [product as u64, (product >> 64) as u64]
+fn folded(number: u64, factor: u64) -> u64 {
+    let product = u128::from(number).wrapping_mul(u128::from(factor));
+    (product as u64 ^ (product >> 64) as u64).rotate_left(23)
 }
 
 /// Gives back what a table took for a burst that is over.
@@ -86,27 +86,32 @@ mod tests {
     use crate::wire::{ChannelId, Tag};
 
     #[test]
-    fn keys_that_peers_use_spread_over_the_table() {
-        let build = KeyHash::default();
-        for stride in [1, 2, 64, 1 << 16, 1 << 32, 1 << 57] {
-            let keys =
-                (0..4096_u64).map(|n| (ChannelId::from(n % 3), Tag::new(n.wrapping_mul(stride))));
-            let keys: HashSet<Key> = keys.collect();
-            // The table looks at the lowest bits for the place and at the seven highest to tell
-            // neighbours apart.
-            let places: HashSet<_> = keys
-                .iter()
-                .map(|key| build.hash_one(key) & 0x1fff)
-                .collect();
-            let expected = keys.len() * 6 / 10;
-            assert!(
-                places.len() > expected,
-                "{stride}: {} of {}",
-                places.len(),
-                keys.len()
-            );
-            let tops: HashSet<_> = keys.iter().map(|key| build.hash_one(key) >> 57).collect();
-            assert!(tops.len() > keys.len().min(128) / 2, "{stride}");
+    fn keys_that_peers_use_spread_over_the_table_whatever_the_secrets() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..100 {
+            let build = KeyHash {
+                start: random.u64(..),
+                factor: random.u64(..) | 1,
+            };
+            for stride in [1, 2, 64, 1 << 16, 1 << 32, 1 << 57] {
+                let tags = (0..4096_u64).map(|n| n.wrapping_mul(stride));
+                let keys: HashSet<Key> = tags
+                    .map(|tag| (ChannelId::from(tag % 3), Tag::new(tag)))
+                    .collect();
+                // The table looks at the lowest bits for the place and at the seven highest to
+                // tell neighbours apart. By chance, 79 of 100 of 4,096 keys have a place to
+                // themselves or are the first there.
+                let hashes = || keys.iter().map(|key| build.hash_one(key));
+                let places: HashSet<_> = hashes().map(|hash| hash & 0x1fff).collect();
+                assert!(
+                    places.len() > keys.len() * 7 / 10,
+                    "{build:?}, {stride}: {} of {}",
+                    places.len(),
+                    keys.len()
+                );
+                let tops: HashSet<_> = hashes().map(|hash| hash >> 57).collect();
+                assert!(tops.len() > keys.len().min(128) / 2, "{build:?}, {stride}");
+            }
         }
     }
 
