@@ -215,7 +215,7 @@ fn a_cap_of_octets_below_every_request_lets_both_ends_finish() {
 
 /// The bound of threads is far above what is needed (a few) and far below what a slot lent
 /// carelessly would make (one for each request).
-fn queued_callbacks(pair: Pair) {
+fn queued_callbacks(pair: Pair, both: bool) {
     const QUEUED: usize = 2000;
     const FEW: usize = 200;
     watched_for(LONG, move || {
@@ -232,7 +232,7 @@ fn queued_callbacks(pair: Pair) {
         };
         let ends = open_both(pair(), |builder| builder, handler);
         at_both(ends, move |number, end| {
-            if number == 0 {
+            if both || number == 0 {
                 echoes(end, number, QUEUED, 40);
             }
         });
@@ -243,8 +243,15 @@ fn queued_callbacks(pair: Pair) {
 
 #[test]
 fn two_thousand_queued_requests_that_call_back_need_few_threads() {
-    queued_callbacks(memory);
-    queued_callbacks(narrow_sockets);
+    queued_callbacks(memory, false);
+    queued_callbacks(narrow_sockets, false);
+}
+
+#[test]
+#[ignore = "known: they finish, but in steps of 100 ms and with some 350 threads"]
+fn two_thousand_queued_requests_on_each_end_that_call_back_need_few_threads() {
+    queued_callbacks(memory, true);
+    queued_callbacks(narrow_sockets, true);
 }
 
 /// Cancelled requests that were sent stay owed, those that were not are gone, and neither takes

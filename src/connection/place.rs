@@ -52,7 +52,6 @@ pub(super) fn must_not_wait_for(session: &Session) -> bool {
             .unwrap_or(false)
 }
 
-/// Whether this thread is one that the end of that session waits for.
 /// Whether this thread must not block at all: a receiver that runs a handler.
 pub(super) fn must_not_block() -> bool {
     IS_INLINE.get()
@@ -71,6 +70,7 @@ pub(super) fn inline<T>(handler: impl FnOnce() -> T) -> T {
     handler()
 }
 
+/// Whether this thread is one that the end of that session waits for.
 pub(super) fn belongs_to(session: &Session) -> bool {
     look(|(of, _)| is(of, session)).unwrap_or(false)
 }
@@ -126,7 +126,6 @@ pub(super) fn wait_lending(
     wait(deadline)
 }
 
-/// A lent slot, taken back when dropped.
 /// Runs code that blocks; if this is the thread of a handler, its slot is lent meanwhile, to any
 /// request at once: nobody but the code knows how long it will take.
 pub(super) fn lending<T>(code: impl FnOnce() -> T) -> T {
@@ -138,6 +137,7 @@ pub(super) fn lending<T>(code: impl FnOnce() -> T) -> T {
     code()
 }
 
+/// A lent slot, taken back when dropped.
 struct Loaned {
     session: Arc<Session>,
     loan: super::pool::Loan,

@@ -208,8 +208,7 @@ impl Session {
     }
 
     /// Pauses reading while too many requests of the peer are here and nobody here waits for it,
-    /// so that both ends cannot pause for each other.
-    /// Breaks off after a forced end.
+    /// so that both ends cannot pause for each other. Breaks off after a forced end.
     fn wait_for_inbound_room(self: &Arc<Self>) -> ControlFlow<()> {
         let mut shared = self.shared.lock();
         let may_pause = |shared: &Shared| {

@@ -189,12 +189,14 @@ impl Session {
         let mut shared = self.shared.lock();
         let queued = answer.and_then(|packet| self.queue_answer(&mut shared, key, packet));
         shared.pool.finish(slot);
-        let next = shared.pool.start();
+        let mut next = shared.pool.start();
         let Some(queued) = queued else {
             if let Some(held) = shared.release_held() {
                 drop(shared);
                 self.outbox.want(held);
                 shared = self.shared.lock();
+                // As below.
+                next = next.or_else(|| shared.pool.start());
             }
             return (shared, next);
         };

@@ -48,8 +48,8 @@ impl<W> State<W> {
     }
 
     /// The peer's direction has ended. What we have accepted is still answered; our requests
-    /// fail. `last_sent` is the number of the last
-    /// packet that may have been sent; no request behind it must be, from now on.
+    /// fail. `last_sent` is the number of the last packet that may have been sent; no request behind
+    /// it must be, from now on.
     pub(in crate::connection) fn end_input_at(
         &mut self,
         cause: Error,
