@@ -248,7 +248,6 @@ fn two_thousand_queued_requests_that_call_back_need_few_threads() {
 }
 
 #[test]
-#[ignore = "known: they finish, but in steps of 100 ms and with some 350 threads"]
 fn two_thousand_queued_requests_on_each_end_that_call_back_need_few_threads() {
     queued_callbacks(memory, true);
     queued_callbacks(narrow_sockets, true);

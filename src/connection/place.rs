@@ -4,13 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::pool::{Loan, Opening};
 use super::session::Session;
 
-/// How long a handler waits before its slot serves requests that are older than its wait.
+/// How long a handler waits before its slot serves all requests that are older than its wait.
 ///
 /// Long enough that a queue of requests that each call back does not become a crowd of threads,
 /// short enough that a chain of such waits is broken without anybody noticing.
-const LOAN_OPENS_AFTER: Duration = Duration::from_millis(100);
+const ALL_AFTER: Duration = Duration::from_millis(100);
+
+/// The same for the newest of them, times the number of handlers that wait: about what a call
+/// takes that nothing holds up. Because it grows, `n` threads take some `n * n / 8` ms to come up.
+const NEWEST_AFTER: Duration = Duration::from_micros(250);
 
 /// What a thread of a connection does there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,19 +115,23 @@ pub(super) fn wait_lending(
     let Some(session) = worker_session() else {
         return wait(deadline);
     };
-    let loan = Loaned::new(session);
-    let opening = Instant::now().checked_add(LOAN_OPENS_AFTER);
-    let first = match (deadline, opening) {
-        (Some(deadline), Some(opening)) => Some(deadline.min(opening)),
-        (deadline, opening) => deadline.or(opening),
-    };
-    if wait(first) {
-        return true;
+    let loaned = Loaned::new(session);
+    let began = Instant::now();
+    let newest_after = NEWEST_AFTER.saturating_mul(loaned.lent).min(ALL_AFTER);
+    for (after, opening) in [(newest_after, Opening::Newest), (ALL_AFTER, Opening::All)] {
+        let opens = began.checked_add(after);
+        let until = match (deadline, opens) {
+            (Some(deadline), Some(opens)) => Some(deadline.min(opens)),
+            (deadline, opens) => deadline.or(opens),
+        };
+        if wait(until) {
+            return true;
+        }
+        if deadline.is_some() && until == deadline {
+            return false;
+        }
+        loaned.open(opening);
     }
-    if deadline.is_some() && first == deadline {
-        return false;
-    }
-    loan.session.open_loan(loan.loan);
     wait(deadline)
 }
 
@@ -133,21 +142,31 @@ pub(super) fn lending<T>(code: impl FnOnce() -> T) -> T {
         return code();
     };
     let loaned = Loaned::new(session);
-    loaned.session.open_loan(loaned.loan);
+    loaned.open(Opening::All);
     code()
 }
 
 /// A lent slot, taken back when dropped.
 struct Loaned {
     session: Arc<Session>,
-    loan: super::pool::Loan,
+    loan: Loan,
+    /// How many slots are lent, with this one.
+    lent: u32,
 }
 
 impl Loaned {
     fn new(session: Arc<Session>) -> Self {
-        let loan = session.lend_slot();
+        let (loan, lent) = session.lend_slot();
         IS_LENT.set(true);
-        Self { session, loan }
+        Self {
+            session,
+            loan,
+            lent: u32::try_from(lent).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn open(&self, opening: Opening) {
+        self.session.open_loan(self.loan, opening);
     }
 }
 

@@ -2,9 +2,14 @@
 //!
 //! There are as many slots as handlers are configured to run at once. A handler that waits lends
 //! its slot: another request may run on it meanwhile. A lent slot first serves requests that
-//! arrived after the wait began, since what the waiter needs may depend on one of them; older
-//! requests only once the wait has lasted a while, or a queue of requests that all call back
-//! would become as many threads.
+//! arrived after the wait began, since what the waiter needs may depend on one of them.
+//!
+//! It may also depend on an older one. Where handlers of both ends call back, each may wait for a
+//! request that the other end had received before its own wait began; that is then one of the
+//! newest in the queue, as the peer sends no more of them than it has handlers that wait. So the
+//! newest is tried after a moment, which grows with the number of slots that are lent, and the
+//! oldest once the wait has lasted a while. Without such delays a queue of requests that all call
+//! back would become as many threads.
 #![deny(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
@@ -25,13 +30,21 @@ pub(super) enum Slot {
     Lent(Loan),
 }
 
+/// Which requests older than the wait a lent slot may serve; more and more, as the wait lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Opening {
+    None,
+    Newest,
+    /// In the order in which they came, so none is left behind for ever.
+    All,
+}
+
 #[derive(Debug)]
 struct LentSlot {
     loan: Loan,
     /// How many requests had arrived when the wait began.
     began: u64,
-    /// The wait has lasted so long that older requests may run.
-    is_open: bool,
+    opening: Opening,
     is_used: bool,
 }
 
@@ -128,14 +141,18 @@ impl<J> Pool<J> {
                 .enumerate()
                 .filter(|(_, lent)| !lent.is_used)
         };
-        if let Some((index, _)) = unused().find(|(_, lent)| lent.is_open) {
+        if let Some((index, _)) = unused().find(|(_, lent)| lent.opening == Opening::All) {
             return Some((index, 0));
         }
         let (index, oldest) = unused().min_by_key(|(_, lent)| lent.began)?;
         let at = self
             .jobs
             .partition_point(|(arrival, _)| *arrival <= oldest.began);
-        (at < self.jobs.len()).then_some((index, at))
+        if at < self.jobs.len() {
+            return Some((index, at));
+        }
+        let (index, _) = unused().find(|(_, lent)| lent.opening == Opening::Newest)?;
+        Some((index, self.jobs.len().saturating_sub(1)))
     }
 
     pub(super) fn finish(&mut self, slot: Slot) {
@@ -150,22 +167,22 @@ impl<J> Pool<J> {
         }
     }
 
-    /// A handler begins to wait.
-    pub(super) fn lend(&mut self) -> Loan {
+    /// A handler begins to wait. Returns also how many do now.
+    pub(super) fn lend(&mut self) -> (Loan, usize) {
         self.next_loan = self.next_loan.saturating_add(1);
         self.lent.push(LentSlot {
             loan: self.next_loan,
             began: self.arrived,
-            is_open: false,
+            opening: Opening::None,
             is_used: false,
         });
-        self.next_loan
+        (self.next_loan, self.lent.len())
     }
 
     /// The handler has waited for a while.
-    pub(super) fn open(&mut self, loan: Loan) {
+    pub(super) fn open(&mut self, loan: Loan, opening: Opening) {
         if let Some(lent) = self.lent.iter_mut().find(|lent| lent.loan == loan) {
-            lent.is_open = true;
+            lent.opening = opening;
         }
     }
 
@@ -289,7 +306,7 @@ mod tests {
     fn lent_slot_serves_what_arrived_after_the_wait_began() {
         let mut pool = pool(1, 8, 3);
         assert_eq!(pool.start(), Some((0, Slot::Own)));
-        let loan = pool.lend();
+        let (loan, _) = pool.lend();
         assert_eq!(pool.start(), None, "1 and 2 are older than the wait");
         pool.push(3);
         assert_eq!(pool.start(), Some((3, Slot::Lent(loan))));
@@ -303,20 +320,47 @@ mod tests {
     fn lent_slot_serves_older_requests_once_the_wait_has_lasted() {
         let mut pool = pool(1, 8, 3);
         pool.start();
-        let loan = pool.lend();
-        pool.open(loan);
+        let (loan, _) = pool.lend();
+        pool.open(loan, Opening::All);
         assert_eq!(pool.start(), Some((1, Slot::Lent(loan))));
-        let nested = pool.lend();
+        let (nested, _) = pool.lend();
         assert_eq!(pool.start(), None, "the wait of request 1 has just begun");
-        pool.open(nested);
+        pool.open(nested, Opening::All);
         assert_eq!(pool.start(), Some((2, Slot::Lent(nested))));
+    }
+
+    #[test]
+    fn lent_slot_serves_the_newest_of_the_older_requests_before_all_of_them() {
+        let mut pool = pool(1, 8, 4);
+        pool.start();
+        let (loan, _) = pool.lend();
+        pool.open(loan, Opening::Newest);
+        pool.push(4);
+        pool.push(5);
+        for expected in [4, 5, 3, 2] {
+            assert_eq!(pool.start(), Some((expected, Slot::Lent(loan))));
+            assert_eq!(pool.start(), None, "the lent slot is in use");
+            pool.finish(Slot::Lent(loan));
+        }
+    }
+
+    #[test]
+    fn waiter_is_told_how_many_wait() {
+        let mut pool = pool(2, 8, 2);
+        pool.start();
+        pool.start();
+        let (first, lent) = pool.lend();
+        assert_eq!(lent, 1);
+        assert_eq!(pool.lend().1, 2);
+        pool.take_back(first);
+        assert_eq!(pool.lend().1, 2);
     }
 
     #[test]
     fn waiter_that_goes_on_leaves_its_slot_to_who_uses_it() {
         let mut pool = pool(1, 8, 1);
         pool.start();
-        let loan = pool.lend();
+        let (loan, _) = pool.lend();
         pool.push(1);
         assert_eq!(pool.start(), Some((1, Slot::Lent(loan))));
         pool.take_back(loan);

@@ -40,7 +40,7 @@ use super::callbacks::Callbacks;
 use super::one_shot::OneShot;
 use super::open_count::OpenCount;
 use super::outbox::{MayWrite, Outbox, Sharing};
-use super::pool::{Loan, Pool};
+use super::pool::{Loan, Opening, Pool};
 use super::reference::Reference;
 use super::report::Summary;
 use super::state::{Queued, State};
@@ -356,12 +356,12 @@ impl Session {
 
     // ---- lent slots --------------------------------------------------------------------
 
-    pub(super) fn lend_slot(self: &Arc<Self>) -> Loan {
+    pub(super) fn lend_slot(self: &Arc<Self>) -> (Loan, usize) {
         self.change_pool(Pool::lend)
     }
 
-    pub(super) fn open_loan(self: &Arc<Self>, loan: Loan) {
-        self.change_pool(|pool| pool.open(loan));
+    pub(super) fn open_loan(self: &Arc<Self>, loan: Loan, opening: Opening) {
+        self.change_pool(|pool| pool.open(loan, opening));
     }
 
     pub(super) fn take_slot_back(&self, loan: Loan) {

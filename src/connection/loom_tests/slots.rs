@@ -9,7 +9,7 @@ use loom::thread::JoinHandle;
 use super::{explore_within, settle, spawn};
 use crate::connection::message::Response;
 use crate::connection::one_shot::OneShot;
-use crate::connection::pool::{Call, Loan, Pool, Slot};
+use crate::connection::pool::{Call, Loan, Opening, Pool, Slot};
 use crate::connection::workers::wait_for_call;
 use crate::sync::{Condvar, Mutex, MutexGuard, expire};
 
@@ -166,12 +166,18 @@ impl Session {
         if let Some(other) = job.waits_for {
             let answer = &self.answers[other];
             let loan = self.change(|shared| {
-                let loan = shared.pool.lend();
+                let (loan, _) = shared.pool.lend();
                 shared.live_loans.push(loan);
                 loan
             });
-            if !answer.wait(Some(Instant::now())) {
-                self.change(|shared| shared.pool.open(loan));
+            let has_come = [Opening::Newest, Opening::All].into_iter().any(|opening| {
+                let has_come = answer.wait(Some(Instant::now()));
+                if !has_come {
+                    self.change(|shared| shared.pool.open(loan, opening));
+                }
+                has_come
+            });
+            if !has_come {
                 assert!(answer.wait(None));
             }
             let mut shared = self.shared.lock();
