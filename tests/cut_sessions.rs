@@ -28,6 +28,8 @@ mod pairs;
 mod script;
 #[path = "cut_sessions/session.rs"]
 mod session;
+#[path = "common/sizes.rs"]
+mod sizes;
 #[path = "cut_sessions/story.rs"]
 mod story;
 #[path = "cut_sessions/verdict.rs"]
@@ -47,6 +49,7 @@ use pairs::start;
 use parking_lot::Mutex;
 use script::{Course, script};
 use session::play;
+use sizes::{Size, is_large, size};
 use verdict::Verdict;
 
 /// How many sessions run at once, of those that keep a core busy and of those that wait.
@@ -55,13 +58,13 @@ const WAITING: usize = 48;
 /// How many faults are shown.
 const SHOWN: usize = 5;
 
-fn is_large() -> bool {
-    std::env::var("PACKETSTREAM_TEST_SIZE").is_ok_and(|size| size == "large")
-}
-
 /// Every octet if the size is large, else one of so many.
 fn sampled(every: usize) -> usize {
-    if is_large() { 1 } else { every }
+    match size() {
+        Size::Small => 10 * every,
+        Size::Usual => every,
+        Size::Large => 1,
+    }
 }
 
 /// A session without a cut: what both ends say.

@@ -19,22 +19,25 @@ mod heap;
 mod measure;
 #[path = "common/pairs.rs"]
 mod pairs;
+#[path = "common/sizes.rs"]
+mod sizes;
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::watched_for;
 use heap::{DUST, Growth, run_in_sequence};
-use measure::{Census, assert_back_to, sized};
+use measure::{Census, assert_back_to};
 use packetstream::{Connection, ConnectionBuilder, OpenGuard, Transport};
 use pairs::{asking, echo, memory, os_pipes, start, tcp, unix_sockets};
+use sizes::sized;
 
 /// So many of each kind; a child process costs more.
-fn cycles() -> u32 {
+fn cycles() -> usize {
     sized(300, 10_000)
 }
 
-fn children() -> u32 {
+fn children() -> usize {
     sized(60, 1000)
 }
 
@@ -66,7 +69,7 @@ fn thousands_of_connections_leave_nothing() {
 }
 
 /// Lives so many lives, after some that pay for what is made once in a process.
-fn repeat(times: u32, mut life: impl FnMut()) {
+fn repeat(times: usize, mut life: impl FnMut()) {
     for _ in 0..10 {
         life();
     }

@@ -13,12 +13,15 @@
 mod common;
 mod faults;
 mod fuzzing;
+#[path = "common/sizes.rs"]
+mod sizes;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use faults::plan::Plan;
 use fuzzing::{codec, inputs, payloads, script};
+use sizes::Size;
 
 /// The whole run, also on a loaded machine; each connection has its own limits.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -29,8 +32,11 @@ fn size(debug: u64, release: u64) -> u64 {
     } else {
         release
     };
-    let is_large = std::env::var("PACKETSTREAM_TEST_SIZE").is_ok_and(|size| size == "large");
-    if is_large { 10 * size } else { size }
+    match sizes::size() {
+        Size::Small => size.div_ceil(10),
+        Size::Usual => size,
+        Size::Large => 10 * size,
+    }
 }
 
 /// Names the input of a run that panics, wherever it does.

@@ -18,6 +18,8 @@ mod heap;
 mod measure;
 #[path = "common/pairs.rs"]
 mod pairs;
+#[path = "common/sizes.rs"]
+mod sizes;
 
 use std::io::{self, BufReader, Read};
 use std::time::Duration;
@@ -25,10 +27,10 @@ use std::time::Duration;
 use common::watched_for;
 use crossbeam_channel::{Receiver, Sender};
 use heap::{DUST, Growth, KIB, MIB, PER_REQUEST, run_in_sequence};
-use measure::sized;
 use packetstream::wire::{Decoder, varint};
 use packetstream::{ChannelId, Connection, Flags, OpenGuard, Packet, Tag, Transport};
 use pairs::{ScriptedPeer, asking, echo, memory, os_pipes, start, take, tcp, unix_sockets};
+use sizes::sized;
 
 /// The two buffers of a connection that was busy, whatever it was busy with.
 const BUFFERS: usize = 2 * 64 * KIB;

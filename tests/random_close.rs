@@ -34,7 +34,7 @@ use common::watched;
 use ledger::Counts;
 use lives::{Ended, Over, Plan, play};
 use pairs::start;
-use sizes::{is_large, number_of};
+use sizes::{Size, number_of, size};
 
 /// How many lives pass before the books of one are looked at again, for what a handler did after
 /// its connection had ended.
@@ -45,7 +45,11 @@ const LANES: usize = 3;
 
 fn lives(over: Over, usual: u64) {
     let rounds = number_of("PACKETSTREAM_TEST_ROUNDS");
-    let rounds = rounds.unwrap_or(if is_large() { 10 * usual } else { usual });
+    let rounds = rounds.unwrap_or(match size() {
+        Size::Small => usual / 10,
+        Size::Usual => usual,
+        Size::Large => 10 * usual,
+    });
     let given = number_of("PACKETSTREAM_TEST_SEED");
     let first = fastrand::u64(..);
     let lanes: Vec<_> = (0..LANES)

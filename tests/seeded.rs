@@ -14,9 +14,12 @@
 
 mod common;
 mod faults;
+#[path = "common/sizes.rs"]
+mod sizes;
 
 use faults::plan::Plan;
 use faults::traffic::{self, Totals};
+use sizes::Size;
 
 const SEEDS: u64 = 400;
 const SEEDS_LARGE: u64 = 100_000;
@@ -46,10 +49,11 @@ fn run(seed: u64) -> Totals {
 fn every_request_is_settled_once_and_truly_whatever_the_streams_do() {
     let seeds: Vec<u64> = match std::env::var("PACKETSTREAM_SEED") {
         Ok(seed) => vec![seed.parse().unwrap(); 100],
-        Err(_) if std::env::var("PACKETSTREAM_TEST_SIZE").is_ok_and(|size| size == "large") => {
-            (0..SEEDS_LARGE).collect()
-        }
-        Err(_) => (0..SEEDS).collect(),
+        Err(_) => match sizes::size() {
+            Size::Small => (0..SEEDS / 10).collect(),
+            Size::Usual => (0..SEEDS).collect(),
+            Size::Large => (0..SEEDS_LARGE).collect(),
+        },
     };
     let mut totals = Totals::default();
     for &seed in &seeds {

@@ -7,20 +7,9 @@
     reason = "test helpers; each test binary uses a part of them"
 )]
 
-use std::env;
 use std::fs;
 use std::process;
 use std::time::{Duration, Instant};
-
-/// How much of a test to run: the large size in optimised builds and where
-/// `PACKETSTREAM_TEST_SIZE` is `large`.
-pub fn sized<T>(small: T, large: T) -> T {
-    if is_large() { large } else { small }
-}
-
-pub fn is_large() -> bool {
-    !cfg!(debug_assertions) || env::var_os("PACKETSTREAM_TEST_SIZE").is_some_and(|s| s == "large")
-}
 
 /// Lets time pass, where there is nothing that could tell when it is enough.
 pub fn pause(time: Duration) {

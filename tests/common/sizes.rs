@@ -11,21 +11,34 @@
 use std::env;
 use std::time::Duration;
 
-/// Whether the large sizes are asked for: `PACKETSTREAM_TEST_SIZE=large`.
-pub fn is_large() -> bool {
+/// What `PACKETSTREAM_TEST_SIZE` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// About a tenth, for running a test hundreds of times.
+    Small,
+    Usual,
+    Large,
+}
+
+pub fn size() -> Size {
     match env::var("PACKETSTREAM_TEST_SIZE").as_deref() {
-        Ok("large") => true,
-        Err(env::VarError::NotPresent) => false,
-        other => panic!("PACKETSTREAM_TEST_SIZE is {other:?}; it may be large"),
+        Ok("small") => Size::Small,
+        Ok("large") => Size::Large,
+        Err(env::VarError::NotPresent) => Size::Usual,
+        other => panic!("PACKETSTREAM_TEST_SIZE is {other:?}; it may be small or large"),
     }
 }
 
-/// `usual` in a debug build, unless the large sizes are asked for.
+pub fn is_large() -> bool {
+    size() == Size::Large
+}
+
+/// `large` in an optimised build, or if the large sizes are asked for; else `usual`, or a tenth.
 pub fn sized(usual: usize, large: usize) -> usize {
-    if is_large() || !cfg!(debug_assertions) {
-        large
-    } else {
-        usual
+    match size() {
+        Size::Small => usual.div_ceil(10),
+        Size::Usual if cfg!(debug_assertions) => usual,
+        Size::Usual | Size::Large => large,
     }
 }
 
