@@ -77,6 +77,11 @@ mod linux {
 pub(crate) use elsewhere::Cores;
 
 #[cfg(not(target_os = "linux"))]
+#[allow(
+    clippy::unused_self,
+    clippy::unnecessary_wraps,
+    reason = "the same functions as on Linux"
+)]
 mod elsewhere {
     use std::{io, thread};
 

@@ -33,7 +33,7 @@ pub(crate) fn targets(results: &Results) -> Vec<Target> {
 fn at_most(text: &'static str, figure: f64, most: f64, unit: &str) -> Target {
     Target {
         text,
-        measured: format!("{figure:.3}{unit}"),
+        measured: tell(figure, unit),
         holds: figure <= most,
     }
 }
@@ -41,9 +41,18 @@ fn at_most(text: &'static str, figure: f64, most: f64, unit: &str) -> Target {
 fn at_least(text: &'static str, figure: f64, least: f64, unit: &str) -> Target {
     Target {
         text,
-        measured: format!("{figure:.3}{unit}"),
+        measured: tell(figure, unit),
         holds: figure >= least,
     }
+}
+
+fn tell(figure: f64, unit: &str) -> String {
+    let digits = match figure {
+        100.0.. => 0,
+        0.1.. => 2,
+        _ => 4,
+    };
+    format!("{figure:.digits$}{unit}")
 }
 
 fn small(results: &Results, targets: &mut Vec<Target>) {
@@ -128,7 +137,6 @@ fn of_idle(idle: &Figures, targets: &mut Vec<Target>) {
         let text = "idle connection, both ends: 4 threads";
         targets.push(at_most(text, threads, 4.0, ""));
     }
-    // What is left is a thread that had not come to rest.
     if let Some(wakeups) = idle.of("wakeups_before") {
         let text = "100 idle connections: no wake-ups";
         targets.push(at_most(text, wakeups, 0.0, " /s"));
