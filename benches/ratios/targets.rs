@@ -48,7 +48,7 @@ fn at_least(text: &'static str, figure: f64, least: f64, unit: &str) -> Target {
 
 fn tell(figure: f64, unit: &str) -> String {
     let digits = match figure {
-        100.0.. => 0,
+        ..=0.0 | 100.0.. => 0,
         0.1.. => 2,
         _ => 4,
     };
