@@ -10,6 +10,8 @@
 )]
 
 mod common;
+#[path = "common/measure.rs"]
+mod measure;
 #[path = "common/narrow.rs"]
 mod narrow;
 #[path = "common/pairs.rs"]
@@ -21,12 +23,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::watched_for;
+use measure::until;
 use narrow::{narrow_memory, narrow_pipes, narrow_sockets};
 use packetstream::{
     BoxError, Connection, ConnectionBuilder, Incoming, OpenGuard, Outcome, PendingSet, Request,
     Response, Transport,
 };
 use pairs::{asking, echo, memory, start};
+use parking_lot::{Condvar, Mutex};
 use sizes::{LONG, sized};
 
 type Pair = fn() -> (Transport, Transport);
@@ -214,15 +218,20 @@ fn a_cap_of_octets_below_every_request_lets_both_ends_finish() {
 }
 
 /// The bound of threads is far above what is needed (a few) and far below what a slot lent
-/// carelessly would make (one for each request).
+/// carelessly would make (one for each request). No handler calls back before all requests are
+/// queued: one that arrives later may start at once, since the wait may depend on it.
 fn queued_callbacks(pair: Pair, both: bool) {
     const QUEUED: usize = 2000;
     const FEW: usize = 200;
     watched_for(LONG, move || {
         let running = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let all_queued = Arc::new((Mutex::new(0), Condvar::new()));
         let handler = {
-            let running = Arc::clone(&running);
+            let (running, all_queued) = (Arc::clone(&running), Arc::clone(&all_queued));
             move |incoming: Incoming| {
+                let mut ends = all_queued.0.lock();
+                all_queued.1.wait_while(&mut ends, |ends| *ends < 2);
+                drop(ends);
                 let now = running[0].fetch_add(1, Ordering::Relaxed) + 1;
                 running[1].fetch_max(now, Ordering::Relaxed);
                 let answer = call_back(incoming);
@@ -232,8 +241,21 @@ fn queued_callbacks(pair: Pair, both: bool) {
         };
         let ends = open_both(pair(), |builder| builder, handler);
         at_both(ends, move |number, end| {
-            if both || number == 0 {
-                echoes(end, number, QUEUED, 40);
+            let asks = |number| both || number == 0;
+            let requests = if asks(number) { QUEUED } else { 0 };
+            let all: PendingSet = (0..requests)
+                .map(|n| end.submit(asking(payload(number, n, 40))).unwrap())
+                .collect();
+            let expected = if asks(1 - number) { QUEUED as u64 } else { 0 };
+            let serving = || end.stats().serving;
+            until(
+                || (serving() >= expected).then_some(()),
+                || format!("{} of {expected} have arrived", serving()),
+            );
+            *all_queued.0.lock() += 1;
+            all_queued.1.notify_all();
+            for (n, answer) in all.wait_all().into_iter().enumerate() {
+                assert!(answer.unwrap().payload() == payload(number, n, 40), "{n}");
             }
         });
         let most = running[1].load(Ordering::Relaxed);
