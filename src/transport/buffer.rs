@@ -21,6 +21,9 @@ pub(super) struct LazyBufReader<R> {
     end: usize,
     /// How long the buffer is to be at the next fill.
     wanted: usize,
+    /// The last read went past the buffer: long payloads follow each other. The next fill is for
+    /// a head, and what it takes of the payload behind it has to be copied once more.
+    is_brief: bool,
 }
 
 impl<R> LazyBufReader<R> {
@@ -31,13 +34,15 @@ impl<R> LazyBufReader<R> {
             start: 0,
             end: 0,
             wanted: FIRST_BUFFER,
+            is_brief: false,
         }
     }
 }
 
 impl<R: Read> Read for LazyBufReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.start == self.end && buf.len() >= self.wanted {
+        if self.start == self.end && buf.len() >= FIRST_BUFFER {
+            self.is_brief = true;
             return self.inner.read(buf);
         }
         let amount = self.fill_buf()?.read(buf)?;
@@ -55,7 +60,12 @@ impl<R: Read> BufRead for LazyBufReader<R> {
                 self.buffer = vec![0; self.wanted].into_boxed_slice();
             }
             (self.start, self.end) = (0, 0);
-            self.end = self.inner.read(&mut self.buffer)?;
+            let room = if std::mem::take(&mut self.is_brief) {
+                self.buffer.len().min(FIRST_BUFFER)
+            } else {
+                self.buffer.len()
+            };
+            self.end = self.inner.read(&mut self.buffer[..room])?;
             if self.end == self.buffer.len() {
                 self.wanted = FULL_BUFFER;
             }
