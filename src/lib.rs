@@ -41,15 +41,14 @@
 //!
 //! # Threads and blocking
 //!
-//! An open connection has two threads, `sender` and `receiver`. Handlers run on worker threads of
-//! their own ([`handler_threads`](ConnectionBuilder::handler_threads), 4), which are started when
-//! there is work for them, or, for handlers that return at once, on the receiver itself
-//! ([`inline_handler`](ConnectionBuilder::inline_handler)); a `callbacks` thread is started for the first
-//! [`on_complete`](PendingResponse::on_complete) that has to wait.
+//! An open connection has two threads, `sender` and `receiver`. Handlers run on worker threads
+//! ([`handler_threads`](ConnectionBuilder::handler_threads), 4), which are started when there is work
+//! for them, and quick ones [where the request was read](RequestHandler#threads); a `callbacks`
+//! thread is started for the first [`on_complete`](PendingResponse::on_complete) that has to wait.
 //!
-//! The receiver never waits for a handler, for the send queue or for the peer to read, so two ends
-//! that flood each other go on. A handler may call back its peer, to any depth: while it waits, its
-//! slot serves other requests.
+//! Neither a handler nor the send queue nor a peer that does not read keeps packets from being read
+//! for more than a moment, so two ends that flood each other go on. A handler may call back its
+//! peer, to any depth: while it waits, its slot serves other requests.
 //!
 //! What blocks says so in its first sentence: [`call`](Connection::call),
 //! [`wait`](PendingResponse::wait), [`close`](OpenGuard::close) and dropping the last guard,

@@ -225,11 +225,13 @@ impl ConnectionBuilder {
     /// Sets whether the handler runs on the receiver's own thread, one request after the other,
     /// rather than on threads of its own.
     ///
-    /// This saves a change of threads per request. It is for handlers that return at once: while
-    /// one runs, nothing is received, not even answers. Whatever would block on a connection there,
-    /// such as calling back, is an error ([`Error::WouldDeadlock`]) and not a hang; submitting is
-    /// possible while there is room. The default is `false`, because a handler that blocks on
-    /// anything else would hold up the peer.
+    /// Then there are no handler threads at all. Quick handlers mostly
+    /// [run there anyway](crate::RequestHandler#threads), with somebody to take over when they are
+    /// not; this is for handlers that always return at once: while one runs, nothing is received,
+    /// not even answers. Whatever would block on a connection there, such as calling back, is an
+    /// error ([`Error::WouldDeadlock`]) and not a hang; submitting is possible while there is room.
+    /// The default is `false`, because a handler that blocks on anything else would hold up the
+    /// peer.
     ///
     /// # Examples
     ///

@@ -26,9 +26,15 @@ use crate::wire::Tag;
 ///
 /// # Threads
 ///
-/// Handlers run on threads of their own, several at once
-/// ([`handler_threads`](crate::ConnectionBuilder::handler_threads)). A handler may call back the
-/// peer over [`Incoming::connection`], to any depth: while it waits, its slot serves others.
+/// Several handlers run at once ([`handler_threads`](crate::ConnectionBuilder::handler_threads)),
+/// on whatever thread of the connection suits: usually one that only runs handlers. Where the
+/// handler has been quick and requests follow each other closely, it is the thread that has read
+/// the request, since waking another takes longer. It may block there like anywhere: if it does
+/// not return within a millisecond or two, or as soon as it waits for a peer, another thread takes
+/// over the reading, and this one becomes a handler thread.
+///
+/// A handler may call back the peer over [`Incoming::connection`], to any depth: while it waits,
+/// its slot serves others.
 ///
 /// # Examples
 ///

@@ -3,11 +3,13 @@
 mod builder;
 mod callbacks;
 mod canceller;
+mod duty;
 mod ending;
 mod foreign;
 mod guard;
 mod handler;
 mod key_hash;
+mod lead;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod message;
@@ -24,6 +26,7 @@ mod reference;
 mod report;
 mod sender;
 mod session;
+mod sharing;
 mod state;
 mod stats;
 mod submission;
@@ -68,7 +71,8 @@ const LOG_WIRE: &str = "packetstream::wire";
 ///
 /// While it is open it has two threads, a sender and a receiver. Handler threads are started when
 /// there is a handler and work for it, one more thread for the first callback that has to wait. All
-/// are named after the connection and gone once it is closed.
+/// are named after the connection and what they were started for, and gone once it is closed. A
+/// receiver and a handler thread may have changed places.
 ///
 /// # Examples
 ///
@@ -243,7 +247,7 @@ impl Connection {
             self.session()
                 .is_some_and(|session| place::must_not_wait_for(&session))
         };
-        if place::must_not_block() || is_stuck() {
+        if place::must_not_block() || place::is_ours() && is_stuck() {
             return Err(Error::WouldDeadlock);
         }
         // The wait that follows sends it.
@@ -259,20 +263,16 @@ impl Connection {
         // A handler calls back the peer that asked it, also while the connection closes and when
         // it has been opened anew.
         if let Some(session) = place::session_of(&self.inner) {
-            return session.submit(request, may_wait, rings);
-        }
-        if let Some(session) = self.session()
-            && !self.is_on_demand()
-            && !session.is_closing()
-        {
-            return session.submit(request, may_wait, rings);
+            return session.submit(request, true, may_wait, rings);
         }
         if !self.is_on_demand() {
-            return Err(Error::Closed);
+            let session = self.session().ok_or(Error::Closed)?;
+            return session.submit(request, false, may_wait, rings);
         }
         // The reference keeps it from being closed between here and there.
         let reference = self.refer()?;
-        reference.session().submit(request, may_wait, rings)
+        let session = Arc::clone(reference.session());
+        session.submit(request, true, may_wait, rings)
     }
 
     /// Says to the peer that no more requests follow; returns at once.

@@ -46,6 +46,13 @@ pub(super) enum Told {
     Call(Callback, Answer),
 }
 
+impl Told {
+    /// Whether telling runs code of the user's.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(self, Self::Listener(Listener::Waker(_)))
+    }
+}
+
 impl OneShot {
     pub(super) fn new() -> Self {
         Self {

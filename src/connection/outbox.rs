@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 use super::session::Session;
+pub(super) use super::sharing::{MayWrite, Sharing};
 use super::state::Queued;
 use super::text::caught;
 use super::unread::Unread;
@@ -31,25 +32,6 @@ const BATCH_OCTETS: usize = 1024 * 1024;
 /// what one write takes.
 const WAITING_PACKETS: usize = 64;
 const WAITING_OCTETS: usize = 16 * 1024;
-
-/// How a thread that is not the sender may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MayWrite {
-    Never,
-    /// Only what cannot block.
-    Briefly,
-    /// Even if that blocks, since it can be freed.
-    Freely,
-}
-
-/// What is known of the writer, for threads other than the sender.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sharing {
-    /// A close frees who is stuck in it.
-    pub(super) frees_writer: bool,
-    /// It takes a little without blocking.
-    pub(super) is_buffered: bool,
-}
 
 // What the sender is doing.
 const AWAKE: u8 = 0;
@@ -76,6 +58,8 @@ pub(super) struct Outbox {
     /// The number of the last request of ours that has been answered.
     answered: AtomicU64,
     is_abandoned: AtomicBool,
+    /// Somebody wakes several who wait, and sees to what they queue when that is done.
+    is_gathering: AtomicBool,
     /// The number of the last packet that was given to the writer.
     handed_over: AtomicU64,
     /// Requests that have not been handed over must not be any more.
@@ -140,6 +124,7 @@ impl Outbox {
             queued_octets: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             is_abandoned: AtomicBool::new(false),
+            is_gathering: AtomicBool::new(false),
             handed_over: AtomicU64::new(0),
             are_requests_cut: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -177,10 +162,21 @@ impl Outbox {
         self.answered.store(number, Ordering::Release);
     }
 
+    /// Leaves what is queued from now on in the queue, until the guard is dropped: to be held only
+    /// while the thread cannot block. If several do, the first to drop it ends that for all, which
+    /// costs a wake-up and no more.
+    pub(super) fn gather(&self) -> Gathering<'_> {
+        self.is_gathering.store(true, Ordering::SeqCst);
+        Gathering { outbox: self }
+    }
+
     /// Lets the sender know of a packet that nobody waits for.
     pub(super) fn notify(&self, octets: usize) {
         // Pairs with the fence in `rest`: either we see that it rests, or it sees the packet.
         fence(Ordering::SeqCst);
+        if self.is_gathering.load(Ordering::SeqCst) {
+            return;
+        }
         let wakes = match self.mode.load(Ordering::SeqCst) {
             IDLE => true,
             GRACE => octets >= WAITING_OCTETS || self.queued.len() >= WAITING_PACKETS,
@@ -208,6 +204,9 @@ impl Outbox {
             return;
         }
         self.wanted.fetch_max(number, Ordering::SeqCst);
+        if self.is_gathering.load(Ordering::SeqCst) {
+            return;
+        }
         let Sharing {
             frees_writer,
             is_buffered,
@@ -290,6 +289,23 @@ impl Outbox {
         since
             .checked_add(self.grace)
             .or_else(|| since.checked_add(Duration::from_secs(31_536_000)))
+    }
+}
+
+/// While it lives, requests are queued and the sender is not woken for them.
+pub(super) struct Gathering<'outbox> {
+    outbox: &'outbox Outbox,
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.outbox.is_gathering.store(false, Ordering::SeqCst);
+        // Pairs with who queues, or wants, and then looks: either it sees that this is over, or it
+        // is seen here.
+        fence(Ordering::SeqCst);
+        if !self.outbox.queued.is_empty() {
+            self.outbox.ring();
+        }
     }
 }
 

@@ -72,6 +72,8 @@ pub struct PendingResponse<T = Response> {
     label: Option<Box<str>>,
     /// When the time given to the request is over.
     deadline: Option<Instant>,
+    /// No other request was unanswered when this was made.
+    is_alone: bool,
     decode: Option<Decode<T>>,
     /// Gone once the answer has been taken.
     reference: Option<Reference>,
@@ -87,6 +89,7 @@ impl PendingResponse {
         number: u64,
         label: Option<Box<str>>,
         deadline: Option<Instant>,
+        is_alone: bool,
     ) -> Self {
         Self {
             shared,
@@ -94,6 +97,7 @@ impl PendingResponse {
             number,
             label,
             deadline,
+            is_alone,
             // Without a size, so boxing it does not allocate.
             decode: Some(Box::new(Ok)),
             reference: Some(reference),
@@ -200,8 +204,8 @@ impl<T> PendingResponse<T> {
             return Some(Err(Error::WouldDeadlock));
         }
         let may_write = match deadline {
-            None => MayWrite::Briefly,
-            Some(_) => MayWrite::Never,
+            None if self.is_alone => MayWrite::Briefly,
+            _ => MayWrite::Never,
         };
         // The slot is lent before the request goes out: what it makes the peer ask comes after the
         // wait began.
@@ -327,6 +331,7 @@ impl<T> PendingResponse<T> {
             number: self.number,
             label: self.label,
             deadline: self.deadline,
+            is_alone: self.is_alone,
             decode: Some(Box::new(both)),
             reference: self.reference,
         }

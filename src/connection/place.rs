@@ -31,6 +31,8 @@ thread_local! {
     static PLACE: RefCell<Option<(Weak<Session>, Role)>> = const { RefCell::new(None) };
     /// This is a receiver that runs a handler.
     static IS_INLINE: Cell<bool> = const { Cell::new(false) };
+    /// This thread runs the handler of a request that it has read.
+    static IS_IN_PLACE: Cell<bool> = const { Cell::new(false) };
     /// This thread's slot is lent already: a wait inside of a wait lends nothing more.
     static IS_LENT: Cell<bool> = const { Cell::new(false) };
 }
@@ -38,6 +40,31 @@ thread_local! {
 /// Marks the current thread as one of the session's, for the rest of its life.
 pub(super) fn enter(session: &Arc<Session>, role: Role) {
     PLACE.with(|place| *place.borrow_mut() = Some((Arc::downgrade(session), role)));
+}
+
+/// Gives this thread of a connection another role there.
+pub(super) fn take_role(role: Role) {
+    PLACE.with(|place| {
+        if let Some((_, current)) = &mut *place.borrow_mut() {
+            *current = role;
+        }
+    });
+}
+
+/// Runs a handler on the thread that has read the request. It is a worker's place: nobody has to
+/// come back before the reading goes on.
+pub(super) fn in_place<T>(handler: impl FnOnce() -> T) -> T {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            IS_IN_PLACE.set(false);
+            take_role(Role::Receiver);
+        }
+    }
+    take_role(Role::Worker);
+    IS_IN_PLACE.set(true);
+    let _reset = Reset;
+    handler()
 }
 
 /// Whether this is a thread of any connection: it must not wait for one to end.
@@ -157,6 +184,10 @@ struct Loaned {
 impl Loaned {
     fn new(session: Arc<Session>) -> Self {
         let (loan, lent) = session.lend_slot();
+        // Once is enough: whoever reads then does so for good.
+        if IS_IN_PLACE.replace(false) {
+            session.want_reading();
+        }
         IS_LENT.set(true);
         Self {
             session,

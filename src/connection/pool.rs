@@ -113,6 +113,15 @@ impl<J> Pool<J> {
         self.has_jobs() && !self.is_held
     }
 
+    /// Whether a request may start on one of the configured slots.
+    pub(super) fn may_start_own(&self) -> bool {
+        self.free > 0 && self.has_jobs() && !self.is_held
+    }
+
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// Takes the next request that may start, and what it occupies from now on.
     pub(super) fn start(&mut self) -> Option<(J, Slot)> {
         if self.is_held {
@@ -260,6 +269,17 @@ impl<J> Pool<J> {
             self.idle = self.idle.saturating_add(1);
         }
         wait
+    }
+
+    /// A thread that waits for work goes to read instead, and another comes in its place.
+    pub(super) fn replaced(&mut self) {
+        // Which of those that wait was called cannot be told: who goes takes the call along, and
+        // the pool is to be asked again.
+        if self.called > 0 {
+            self.came();
+        } else {
+            self.idle = self.idle.saturating_sub(1);
+        }
     }
 
     /// A thread ends, or could not be started.

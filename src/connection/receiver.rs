@@ -1,15 +1,21 @@
-//! The receiver thread: reads packets and deals them out. It never waits for anything but input.
+//! Reading: packets are read and dealt out by one thread at a time, the receiver.
+//!
+//! It never waits for anything but input. While it runs a handler, which it does for quick ones,
+//! or writes the answer of one, the reading is offered to another thread (see
+//! [`lead`](super::lead)).
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Connection;
+use super::duty::{self, Duty, Work};
 use super::foreign;
 use super::handler::Origin;
 use super::message::Response;
 use super::one_shot::{Answer, OneShot};
 use super::place::{self, Role};
+use super::pool::Call;
 use super::session::{Session, Shared};
 use super::state::{Action, Key};
 use super::text::caught;
@@ -24,83 +30,143 @@ use crate::wire::{Packet, PacketKind, PacketReader};
 const BATCH: usize = 128;
 const BATCH_OCTETS: usize = 256 * 1024;
 
+/// What reading goes on with, whoever does it.
+pub(super) struct ReadSide {
+    reader: PacketReader<BoxedReader>,
+    batch: Vec<Packet>,
+    /// No packet has been dealt out yet.
+    is_first: bool,
+}
+
 pub(super) fn run(session: &Arc<Session>, connection: &Connection) {
     place::enter(session, Role::Receiver);
     let reader = session.streams.lock().reader.take();
-    if let Some(reader) = reader {
-        let limit = session.config.max_packet_len;
-        let mut reader = PacketReader::new(reader).with_max_packet_len(limit);
-        // The user's `BufRead` may panic, and nobody may be left waiting then.
-        let cause = caught(|| receive(session, connection, &mut reader))
-            .unwrap_or_else(|text| Error::Panicked(text.into()));
-        session.input_ended(cause);
-        let unwanted = session.streams.lock().leave_reader(reader.into_inner());
-        session.contained(|| drop(unwanted));
-    }
-    session.shared.lock().receiver_lives = false;
-    session.progress.notify_all();
-}
-
-/// Deals packets out until the input has ended; returns why it has.
-fn receive(
-    session: &Arc<Session>,
-    connection: &Connection,
-    reader: &mut PacketReader<BoxedReader>,
-) -> Error {
+    let Some(reader) = reader else {
+        session.reading_over();
+        return;
+    };
+    let limit = session.config.max_packet_len;
+    let side = Box::new(ReadSide {
+        reader: PacketReader::new(reader).with_max_packet_len(limit),
+        batch: Vec::new(),
+        is_first: true,
+    });
     let origin = Arc::new(Origin {
         connection: connection.clone(),
         session: Arc::clone(session),
     });
-    let mut batch = Vec::new();
-    let mut is_first = true;
-    loop {
-        let mut end = None;
+    duty::run(&origin, Duty::Read(side));
+}
+
+/// Deals packets out until the input has ended, or until somebody else has taken that over: then
+/// this thread has become a worker.
+pub(super) fn read(origin: &Arc<Origin>, side: Box<ReadSide>) -> Option<Work> {
+    place::take_role(Role::Receiver);
+    let session = &origin.session;
+    let mut side = Some(side);
+    // The user's `BufRead` may panic, and nobody may be left waiting then.
+    let ended = caught(|| receive(origin, &mut side))
+        .unwrap_or_else(|text| Ended::Input(Error::Panicked(text.into())));
+    let cause = match ended {
+        Ended::Replaced(work) => return Some(work),
+        Ended::Input(cause) => cause,
+    };
+    if side.is_none() {
+        // A panic that got here while the reading was offered: a logger's, say.
+        side = session.shared.lock().lead.take_back();
+        if side.is_none() {
+            return Some(Work::Replaced(None));
+        }
+    }
+    session.input_ended(cause);
+    if let Some(side) = side {
+        let unwanted = session
+            .streams
+            .lock()
+            .leave_reader(side.reader.into_inner());
+        session.contained(|| drop(unwanted));
+    }
+    session.reading_over();
+    None
+}
+
+/// Why a thread no longer reads.
+enum Ended {
+    Input(Error),
+    Replaced(Work),
+}
+
+impl From<Error> for Ended {
+    fn from(cause: Error) -> Self {
+        Self::Input(cause)
+    }
+}
+
+/// Deals packets out. `side` is empty while it is offered, and if it has been taken over.
+fn receive(origin: &Arc<Origin>, side: &mut Option<Box<ReadSide>>) -> Ended {
+    let session = &origin.session;
+    while let Some(reading) = side {
         // A stream that is only lent belongs to its owner again.
         if session.wait_for_inbound_room().is_break() {
-            return Error::Aborted;
+            return Error::Aborted.into();
         }
-        match reader.step() {
-            Ok(Step::Packet(packet)) => {
-                let mut octets = packet.payload().len();
-                batch.push(packet);
-                while batch.len() < BATCH && octets < BATCH_OCTETS && reader.has_complete_packet() {
-                    match reader.step() {
-                        Ok(Step::Packet(packet)) => {
-                            octets += packet.payload().len();
-                            batch.push(packet);
-                        }
-                        Ok(Step::Partial | Step::End) => break,
-                        Err(error) => {
-                            end = Some(error);
-                            break;
-                        }
-                    }
-                }
+        let Filled::Batch { end } = reading.fill() else {
+            if reading.is_first {
+                let first = reading.reader.first_octets().to_vec();
+                session.shared.lock().first_octets = first;
             }
-            Ok(Step::Partial) => {
-                if is_first {
-                    session.shared.lock().first_octets = reader.first_octets().to_vec();
-                }
-                continue;
-            }
-            Ok(Step::End) => end = Some(Error::EndOfInput(None)),
-            Err(error) => end = Some(error),
-        }
-        if is_first {
-            is_first = false;
-            if !batch.is_empty() {
+            continue;
+        };
+        if reading.is_first {
+            reading.is_first = false;
+            if !reading.batch.is_empty() {
                 session.shared.lock().first_octets = Vec::new();
             }
-            if let Some(error) = session.diagnose(reader.first_octets(), batch.first()) {
-                return error;
+            if let Some(error) =
+                session.diagnose(reading.reader.first_octets(), reading.batch.first())
+            {
+                return error.into();
             }
         }
-        let more = reader.has_complete_packet();
-        if let Some(error) = session.deal_out(&mut batch, more, reader.offset(), &origin) {
-            return error;
+        match session.deal_out(side, end, origin) {
+            Ok(()) => {}
+            Err(ended) => return ended,
         }
-        if let Some(error) = end {
-            return error;
+    }
+    // Not reached: it is there whenever `deal_out` succeeds.
+    Error::Aborted.into()
+}
+
+/// What came of one read.
+enum Filled {
+    /// Octets of a packet.
+    Partial,
+    /// Packets, and what follows the last of them, if that is the end.
+    Batch { end: Option<Error> },
+}
+
+impl ReadSide {
+    /// Waits for a packet, and takes along what has come with it.
+    fn fill(&mut self) -> Filled {
+        let mut octets = 0;
+        loop {
+            let is_empty = self.batch.is_empty();
+            let end = match self.reader.step() {
+                Ok(Step::Packet(packet)) => {
+                    octets += packet.payload().len();
+                    self.batch.push(packet);
+                    let is_full = self.batch.len() >= BATCH || octets >= BATCH_OCTETS;
+                    if !is_full && self.reader.has_complete_packet() {
+                        continue;
+                    }
+                    None
+                }
+                Ok(Step::Partial) if is_empty => return Filled::Partial,
+                Ok(Step::End) if is_empty => Some(Error::EndOfInput(None)),
+                Ok(Step::Partial | Step::End) => None,
+                Err(error) => Some(error),
+            };
+            return Filled::Batch { end };
         }
     }
 }
@@ -128,23 +194,29 @@ impl Session {
         foreign::diagnose(first)
     }
 
+    /// Deals out what has been read. Requests are served here if that is quick, with the reading
+    /// offered to somebody else meanwhile.
     fn deal_out(
         self: &Arc<Self>,
-        batch: &mut Vec<Packet>,
-        more: bool,
-        octets: u64,
+        side: &mut Option<Box<ReadSide>>,
+        end: Option<Error>,
         origin: &Arc<Origin>,
-    ) -> Option<Error> {
+    ) -> Result<(), Ended> {
+        let Some(reading) = side else {
+            return Ok(());
+        };
         if log::log_enabled!(target: super::LOG_WIRE, log::Level::Trace) {
-            for packet in &*batch {
+            for packet in &reading.batch {
                 log::trace!(target: super::LOG_WIRE, "{}: receives {packet}", self.config.name);
             }
         }
         let mut effects = Effects::default();
+        let more = reading.reader.has_complete_packet();
+        let octets = reading.reader.offset();
         let mut shared = self.shared.lock();
         shared.more_buffered = more;
         shared.stats.bytes_received = octets;
-        for packet in batch.drain(..) {
+        for packet in reading.batch.drain(..) {
             self.apply(&mut shared, packet, &mut effects);
             if effects.end.is_some() {
                 break;
@@ -153,21 +225,50 @@ impl Session {
         if let Some(error) = shared.state.flooded() {
             effects.end.get_or_insert(error);
         }
+        let end = effects.end.or(end);
         let goodbye = self.queue_goodbyes(&mut shared);
         self.notify_submitters(&shared);
-        let call = shared.pool.call();
+        self.outbox.note_answered(shared.state.last_answered());
+        if !effects.settled.is_empty() {
+            // Before anybody else may read: answers are told in their order. This runs wakers.
+            drop(shared);
+            self.settle_all(effects.settled.into_iter());
+            shared = self.shared.lock();
+        }
+        let in_place = (end.is_none() && shared.may_serve_in_place())
+            .then(|| shared.pool.start())
+            .flatten();
+        let call = match &in_place {
+            // More than quick ones can serve would be called for later.
+            Some(_) => Call::Nobody,
+            None => shared.pool.call(),
+        };
         let stuck = shared.pool.take_stuck();
         let rejected = self.reject_jobs(&mut shared, stuck);
         let held = shared.release_held();
-        self.outbox.note_answered(shared.state.last_answered());
+        let is_held = shared.held.is_some();
+        if in_place.is_some()
+            && let Some(reading) = side.take()
+        {
+            shared.lead.offer(reading);
+        }
         drop(shared);
 
-        batch.clear();
-        self.settle_all(effects.settled.into_iter());
         self.call_worker_of(call, &origin.connection);
         self.serve_inline(effects.inline, origin);
         self.ring_if(effects.urgent.max(goodbye).max(rejected).max(held));
-        effects.end
+        if is_held && in_place.is_none() {
+            // What it was held for takes its time on other threads.
+            self.outbox.notify(0);
+        }
+        if let Some(first) = in_place {
+            let reading = self.serve_in_place(first, origin);
+            *side = Some(reading.map_err(Ended::Replaced)?);
+        }
+        match end {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     fn apply(&self, shared: &mut Shared, packet: Packet, effects: &mut Effects) {
@@ -251,6 +352,12 @@ impl Session {
             }
         }
         last.max(self.queue_goodbyes(shared))
+    }
+
+    /// Nobody reads any more.
+    fn reading_over(&self) {
+        self.shared.lock().receiver_lives = false;
+        self.progress.notify_all();
     }
 
     /// The peer's direction has ended: settles everybody, and ends ours in turn.

@@ -5,10 +5,14 @@
 //! | thread | started | blocks on | ends |
 //! |---|---|---|---|
 //! | sender | at open | `Write`, and parked when there is nothing to write | after flushing `END_OF_STREAM`; 100 ms after a write error; by force |
-//! | receiver | at open | `BufRead`; `inbound` over the inbound budget, while nobody here waits for the peer | at the end of input, an error of the peer, by force |
-//! | worker, any number | for the first request, and when slots are lent | the handler, `work` | when no request can arrive any more |
+//! | receiver | at open | `BufRead`; `inbound` over the inbound budget, while nobody here waits for the peer; with the reading offered: the handler, `Write` | at the end of input, an error of the peer, by force |
+//! | worker, any number | for the first request, and when slots are lent | the handler, `work`, `Write` if that can be freed | when no request can arrive any more |
 //! | callbacks | for the first `on_complete` that has to wait | its queue | once every request is settled |
 //! | closer | for a close that must not block | `progress`, joins | when the session is closed |
+//!
+//! Receiver and worker are roles: the receiver serves quick requests itself and offers the reading
+//! meanwhile, and a worker that watches takes it over when it does not come back in time. Then they
+//! have changed places (`lead.rs`, `duty.rs`; modelled in `loom_tests/reading.rs`).
 //!
 //! All are owned by the session, which joins them when it is closed; what does not end within
 //! the linger time is let go. A callback, a waker, a handler or a hook runs on them, so user code
@@ -37,10 +41,12 @@ use std::time::Instant;
 
 use super::builder::Config;
 use super::callbacks::Callbacks;
+use super::lead::{Lead, Pace};
 use super::one_shot::OneShot;
 use super::open_count::OpenCount;
 use super::outbox::{MayWrite, Outbox, Sharing};
 use super::pool::{Loan, Opening, Pool};
+use super::receiver::ReadSide;
 use super::reference::Reference;
 use super::report::Summary;
 use super::state::{Queued, State};
@@ -91,6 +97,8 @@ pub(super) struct Session {
 pub(super) struct Shared {
     pub(super) state: State<Arc<OneShot>>,
     pub(super) pool: Pool<Job>,
+    pub(super) lead: Lead<Box<ReadSide>>,
+    pub(super) pace: Pace,
     /// Whether complete packets lie in the read buffer.
     pub(super) more_buffered: bool,
     /// The last answer that waits for company in the send queue.
@@ -183,6 +191,8 @@ impl Session {
         let shared = Shared {
             state: State::new(config.limits, config.handler.is_some()),
             pool: Pool::new(config.handler_threads, config.max_handler_threads),
+            lead: Lead::new(),
+            pace: Pace::new(),
             more_buffered: false,
             held: None,
             is_paused: false,
@@ -358,6 +368,13 @@ impl Session {
 
     pub(super) fn lend_slot(self: &Arc<Self>) -> (Loan, usize) {
         self.change_pool(Pool::lend)
+    }
+
+    /// Has the watcher read at once, since a handler on the thread that has read begins to wait.
+    pub(super) fn want_reading(&self) {
+        if self.shared.lock().lead.want() {
+            self.work.notify_all();
+        }
     }
 
     pub(super) fn open_loan(self: &Arc<Self>, loan: Loan, opening: Opening) {

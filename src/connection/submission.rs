@@ -9,7 +9,7 @@ use super::outbox::MayWrite;
 use super::pending::PendingResponse;
 use super::place;
 use super::reference::Reference;
-use super::session::{Session, Shared};
+use super::session::{Closing, Session, Shared};
 use super::state::{Failed, Key, Queued};
 use super::text::caught;
 use crate::error::{Error, Outcome, Result};
@@ -18,10 +18,11 @@ use crate::wire::Packet;
 
 impl Session {
     /// Registers a request and queues it. Blocks while the limits are reached if `may_wait`, but
-    /// never on the thread of a handler.
+    /// never on the thread of a handler. `even_closing`: also once the last reference has gone.
     pub(super) fn submit(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         mut request: Request,
+        even_closing: bool,
         may_wait: bool,
         rings: bool,
     ) -> Result<PendingResponse> {
@@ -35,6 +36,9 @@ impl Session {
         let (request_type, flags) = (request.request_type(), request.flags());
 
         let mut shared = self.shared.lock();
+        if shared.closing != Closing::No && !even_closing {
+            return Err(Error::Closed);
+        }
         shared.state.may_request()?;
         let is_free = shared.submitters.is_empty() && shared.state.has_room(bytes);
         if !is_free && !place::is_worker() {
@@ -55,13 +59,14 @@ impl Session {
         self.notify_receiver(&shared);
         // Under the lock: a close that runs now must see either the request or the refusal.
         self.refer();
+        let is_alone = shared.state.outstanding() == 1;
         drop(shared);
         if rings {
             self.outbox.notify(bytes);
         }
-        let reference = Reference::counted(Arc::clone(self));
+        let reference = Reference::counted(self);
         Ok(PendingResponse::new(
-            reference, one_shot, key, number, label, deadline,
+            reference, one_shot, key, number, label, deadline, is_alone,
         ))
     }
 
@@ -185,9 +190,14 @@ impl Session {
             (one_shot, told)
         };
         let settled: Vec<_> = answers.map(settle).collect();
+        // Those who are woken may well ask the next thing: that goes out in one write. Not with
+        // code of the user's in between, which may block.
+        let gathers = settled.len() > 1 && !settled.iter().any(|(_, told)| told.is_foreign());
+        let gathering = gathers.then(|| self.outbox.gather());
         for (one_shot, told) in settled {
             self.tell(&one_shot, told);
         }
+        drop(gathering);
     }
 }
 

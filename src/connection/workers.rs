@@ -1,19 +1,23 @@
 //! The worker threads: run the handler, one request at a time each.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Connection;
+use super::duty::{self, Duty, Woken, Work};
 use super::handler::{Answered, Handler, Incoming, Origin, Responder};
+use super::lead::{Lead, TICK};
 use super::message::Request;
 use super::outbox::MayWrite;
 use super::place::{self, Role};
 use super::pool::{Call, Pool, Slot};
+use super::receiver::ReadSide;
 use super::session::{Session, Shared};
 use super::state::Key;
 use super::text::caught;
 use crate::error::{BoxError, Error};
 use crate::rejection::{Rejection, rejection_text};
-use crate::sync::{Condvar, MutexGuard};
+use crate::sync::MutexGuard;
 use crate::wire::{Packet, RequestType};
 
 /// A request that was accepted and has not been started.
@@ -23,29 +27,68 @@ pub(super) struct Job {
 }
 
 /// An answer in the send queue.
-struct QueuedAnswer {
+pub(super) struct QueuedAnswer {
     /// The number of the last packet that was queued with it.
-    last: u64,
+    pub(super) last: u64,
     /// The goodbye follows it.
     is_final: bool,
-    octets: usize,
+    pub(super) octets: usize,
 }
 
 type NextJob = Option<(Job, Slot)>;
 
-fn run(origin: &Arc<Origin>) {
+/// Of how many requests one is timed, to know how quick the handler is.
+const TIMED: u64 = 8;
+
+/// Serves requests until there will be none, or until the reading falls to this thread.
+pub(super) fn work(origin: &Arc<Origin>, work: Work) -> Option<Box<ReadSide>> {
     let Origin {
         session,
         connection,
     } = &**origin;
-    place::enter(session, Role::Worker);
-    let mut shared = session.shared.lock();
-    shared.pool.started();
-    let mut next = shared.pool.start();
+    let (mut shared, mut next) = match work {
+        Work::Started => {
+            place::enter(session, Role::Worker);
+            let mut shared = session.shared.lock();
+            shared.pool.started();
+            let next = shared.pool.start();
+            (shared, next)
+        }
+        Work::Replaced(unfinished) => {
+            place::take_role(Role::Worker);
+            if let Some((key, answer, slot)) = unfinished {
+                session.finish_job(key, answer, slot)
+            } else {
+                let mut shared = session.shared.lock();
+                let next = shared.pool.start();
+                (shared, next)
+            }
+        }
+    };
+    let mut last_rest: Option<Instant> = None;
     loop {
         let Some((job, slot)) = next else {
-            if !wait_for_call(&mut shared, &session.work, |shared| &mut shared.pool) {
-                break;
+            let now = Instant::now();
+            let is_busy = last_rest.is_some_and(|last| now.duration_since(last) < 2 * TICK);
+            last_rest = Some(now);
+            let may_watch = is_busy && shared.pace.is_quick(1) && !session.config.is_inline;
+            match duty::wait_for_work(&mut shared, &session.work, may_watch, Shared::parts) {
+                Woken::Look => {}
+                Woken::Read { reading, is_late } => {
+                    if is_late {
+                        shared.pace.note_stall();
+                    }
+                    let call = shared.pool.call();
+                    // Nobody else sees to it any more.
+                    let held = shared.held.take();
+                    drop(shared);
+                    session.call_worker_of(call, connection);
+                    if let Some(held) = held {
+                        session.outbox.want(held);
+                    }
+                    return Some(reading);
+                }
+                Woken::End => break,
             }
             next = shared.pool.start();
             continue;
@@ -58,8 +101,13 @@ fn run(origin: &Arc<Origin>) {
             session.outbox.want(held);
         }
         let key = job.key;
+        let began = (key.1.get() % TIMED == 0).then(Instant::now);
         let answer = session.handle(job, origin);
+        let taken = began.map(|began| began.elapsed());
         (shared, next) = session.finish_job(key, answer, slot);
+        if let Some(taken) = taken {
+            shared.pace.note(taken);
+        }
     }
     shared.pool.left();
     // Work may have come up between the last look and the leave.
@@ -67,33 +115,21 @@ fn run(origin: &Arc<Origin>) {
     session.progress.notify_all();
     drop(shared);
     session.call_worker_of(call, connection);
-}
-
-/// Blocks a thread without work until it is called to look for some; `false` if it is to end
-/// instead. `work` is signalled for each call.
-pub(super) fn wait_for_call<S, J>(
-    shared: &mut MutexGuard<'_, S>,
-    work: &Condvar,
-    pool: impl Fn(&mut S) -> &mut Pool<J>,
-) -> bool {
-    if !pool(shared).may_wait() {
-        return false;
-    }
-    while !pool(shared).has_called() {
-        work.wait(shared);
-    }
-    pool(shared).came();
-    true
+    None
 }
 
 impl Shared {
+    fn parts(&mut self) -> (&mut Pool<Job>, &mut Lead<Box<ReadSide>>) {
+        (&mut self.pool, &mut self.lead)
+    }
+
     /// Whether requests of the peer that are here are still to be started.
     fn more_follow(&self) -> bool {
         self.pool.may_start_more() || self.more_buffered && !self.is_paused
     }
 
     /// Says whether an answer is to wait for company.
-    fn hold(&mut self, queued: &QueuedAnswer) -> bool {
+    pub(super) fn hold(&mut self, queued: &QueuedAnswer) -> bool {
         let is_held = self.more_follow() && !queued.is_final;
         self.held = is_held.then_some(queued.last);
         is_held
@@ -111,7 +147,7 @@ impl Shared {
 
 impl Session {
     /// Runs the handler; `None` if it answers later.
-    fn handle(self: &Arc<Self>, job: Job, origin: &Arc<Origin>) -> Option<Packet> {
+    pub(super) fn handle(self: &Arc<Self>, job: Job, origin: &Arc<Origin>) -> Option<Packet> {
         let Job { key, packet } = job;
         let request_type = packet.request_type().unwrap_or(RequestType::from(0));
         let request = Request::new(request_type)
@@ -216,7 +252,12 @@ impl Session {
 
     /// Queues an answer, unless it can no longer be sent, and the goodbye that it was the last
     /// to hold up.
-    fn queue_answer(&self, shared: &mut Shared, key: Key, packet: Packet) -> Option<QueuedAnswer> {
+    pub(super) fn queue_answer(
+        &self,
+        shared: &mut Shared,
+        key: Key,
+        packet: Packet,
+    ) -> Option<QueuedAnswer> {
         let can_be_sent = shared.state.served(key);
         self.notify_receiver(shared);
         if !can_be_sent {
@@ -233,7 +274,12 @@ impl Session {
     }
 
     /// Has an answer sent: at once, or in the company of those that follow (law L11).
-    fn send_answer(self: &Arc<Self>, queued: &QueuedAnswer, is_held: bool, may_write: MayWrite) {
+    pub(super) fn send_answer(
+        self: &Arc<Self>,
+        queued: &QueuedAnswer,
+        is_held: bool,
+        may_write: MayWrite,
+    ) {
         if is_held {
             self.outbox.notify(queued.octets);
         } else {
@@ -308,7 +354,9 @@ impl Session {
                     connection: connection.clone(),
                     session: Arc::clone(self),
                 });
-                match self.spawn("worker", move || run(&origin)) {
+                match self.spawn("worker", move || {
+                    duty::run(&origin, Duty::Work(Work::Started));
+                }) {
                     Ok(thread) => self.keep_thread(thread),
                     Err(error) => self.start_failed(&error),
                 }

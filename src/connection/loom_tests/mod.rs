@@ -20,6 +20,7 @@ use loom::thread::{self, JoinHandle};
 use super::one_shot::{Answer, OneShot};
 
 mod one_shot;
+mod reading;
 mod references;
 mod slots;
 mod table;

@@ -7,34 +7,49 @@ use std::time::Instant;
 use loom::thread::JoinHandle;
 
 use super::{explore_within, settle, spawn};
+use crate::connection::duty::{Woken, wait_for_work};
+use crate::connection::lead::Lead;
 use crate::connection::message::Response;
 use crate::connection::one_shot::OneShot;
 use crate::connection::pool::{Call, Loan, Opening, Pool, Slot};
-use crate::connection::workers::wait_for_call;
 use crate::sync::{Condvar, Mutex, MutexGuard, expire};
 
 /// The most with which these models end within seconds; with more they take hours.
-const INTERRUPTIONS: usize = 3;
+pub(super) const INTERRUPTIONS: usize = 3;
 
 /// A request; its handler may wait for another one to be served, or rejected.
 struct Job {
     number: usize,
-    waits_for: Option<usize>,
+    waits_for: Option<(usize, Waits)>,
 }
 
 /// What threads share of a session.
-struct Session {
+pub(super) struct Session {
     shared: Mutex<Shared>,
     work: Condvar,
     /// Signalled when a request has been served.
     progress: Condvar,
-    answers: Vec<OneShot>,
+    pub(super) answers: Vec<OneShot>,
     threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     threads_that_start: usize,
+    /// What there is to read: which request each one waits for, and whether it says so.
+    pub(super) inputs: Vec<Option<(usize, Waits)>>,
+    /// How many of them are read at once.
+    pub(super) batch: usize,
 }
 
-struct Shared {
+/// How a handler waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// In our interface, which lends the slot.
+    Lending,
+    /// In a way that nobody here knows of.
+    Unseen,
+}
+
+pub(super) struct Shared {
     pool: Pool<Job>,
+    lead: Lead<usize>,
     slots: usize,
     /// What the requests that run occupy.
     running: HashMap<usize, Slot>,
@@ -44,6 +59,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn parts(&mut self) -> (&mut Pool<Job>, &mut Lead<usize>) {
+        (&mut self.pool, &mut self.lead)
+    }
+
     fn start(&mut self) -> Option<(Job, Slot)> {
         let (job, slot) = self.pool.start()?;
         match slot {
@@ -69,10 +88,11 @@ impl Shared {
 }
 
 impl Session {
-    fn new(slots: usize, max_threads: usize, jobs: usize) -> Self {
+    pub(super) fn new(slots: usize, max_threads: usize, jobs: usize) -> Self {
         Self {
             shared: Mutex::new(Shared {
                 pool: Pool::new(slots, max_threads),
+                lead: Lead::new(),
                 slots,
                 running: HashMap::new(),
                 live_loans: Vec::new(),
@@ -84,15 +104,18 @@ impl Session {
             answers: (0..jobs).map(|_| OneShot::new()).collect(),
             threads: parking_lot::Mutex::default(),
             threads_that_start: usize::MAX,
+            inputs: Vec::new(),
+            batch: 1,
         }
     }
 
     /// What the receiver does with a request.
     fn receive(self: &Arc<Self>, number: usize, waits_for: Option<usize>) {
+        let waits_for = waits_for.map(|other| (other, Waits::Lending));
         self.change(|shared| shared.pool.push(Job { number, waits_for }));
     }
 
-    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Shared) -> T) -> T {
+    pub(super) fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Shared) -> T) -> T {
         let mut shared = self.shared.lock();
         let result = change(&mut shared);
         let call = shared.pool.call();
@@ -120,7 +143,7 @@ impl Session {
                 shared.started_threads += 1;
                 if shared.started_threads <= self.threads_that_start {
                     drop(shared);
-                    let thread = spawn(self, Self::work);
+                    let thread = spawn(self, |session| session.work(true));
                     self.threads.lock().push(thread);
                     return;
                 }
@@ -137,15 +160,25 @@ impl Session {
         }
     }
 
-    /// A worker thread.
-    fn work(self: &Arc<Self>) {
+    /// A worker thread, or one that has been replaced at reading.
+    fn work(self: &Arc<Self>, is_new: bool) {
         let mut shared = self.shared.lock();
-        shared.pool.started();
+        if is_new {
+            shared.pool.started();
+        }
         let mut next = shared.start();
         loop {
             let Some((job, slot)) = next else {
-                if !wait_for_call(&mut shared, &self.work, |shared| &mut shared.pool) {
-                    break;
+                let watches = !self.inputs.is_empty();
+                match wait_for_work(&mut shared, &self.work, watches, Shared::parts) {
+                    Woken::Look => {}
+                    Woken::Read { reading: at, .. } => {
+                        let call = shared.pool.call();
+                        drop(shared);
+                        self.call(call);
+                        return self.read(at);
+                    }
+                    Woken::End => break,
                 }
                 next = shared.start();
                 continue;
@@ -153,7 +186,7 @@ impl Session {
             let call = shared.pool.call();
             drop(shared);
             self.call(call);
-            self.serve(&job);
+            self.serve(&job, false);
             (shared, next) = self.finish(&job, slot);
         }
         shared.pool.left();
@@ -162,14 +195,59 @@ impl Session {
         self.call(call);
     }
 
-    fn serve(self: &Arc<Self>, job: &Job) {
-        if let Some(other) = job.waits_for {
+    /// Reads from there on.
+    pub(super) fn read(self: &Arc<Self>, mut at: usize) {
+        while at < self.inputs.len() {
+            // The first comes alone, or nobody would watch yet.
+            let count = if at == 0 { 1 } else { self.batch };
+            let mut shared = self.shared.lock();
+            for (number, waits_for) in self.inputs.iter().enumerate().skip(at).take(count) {
+                let waits_for = *waits_for;
+                shared.pool.push(Job { number, waits_for });
+            }
+            at += count;
+            let in_place = (shared.lead.is_watched() && shared.pool.may_start_own())
+                .then(|| shared.start())
+                .flatten();
+            let Some((job, slot)) = in_place else {
+                drop(shared);
+                self.change(|_| ());
+                continue;
+            };
+            shared.lead.offer(at);
+            drop(shared);
+            self.serve(&job, true);
+            let mut shared = self.shared.lock();
+            shared.finish(job.number, slot);
+            // Of several, the others are left to workers.
+            let reading = shared.lead.take_back();
+            let call = shared.pool.call();
+            drop(shared);
+            self.progress.notify_all();
+            self.call(call);
+            match reading {
+                Some(next) => at = next,
+                None => return self.work(false),
+            }
+        }
+        self.shared.lock().pool.end();
+        self.work.notify_all();
+    }
+
+    fn serve(self: &Arc<Self>, job: &Job, is_in_place: bool) {
+        if let Some((other, Waits::Unseen)) = job.waits_for {
+            assert!(self.answers[other].wait(None));
+        }
+        if let Some((other, Waits::Lending)) = job.waits_for {
             let answer = &self.answers[other];
             let loan = self.change(|shared| {
                 let (loan, _) = shared.pool.lend();
                 shared.live_loans.push(loan);
                 loan
             });
+            if is_in_place && self.shared.lock().lead.want() {
+                self.work.notify_all();
+            }
             let has_come = [Opening::Newest, Opening::All].into_iter().any(|opening| {
                 let has_come = answer.wait(Some(Instant::now()));
                 if !has_come {
@@ -200,7 +278,7 @@ impl Session {
     }
 
     /// Waits until that many have been served, before anything else could wake the workers.
-    fn wait_until_done(&self, jobs: usize) {
+    pub(super) fn wait_until_done(&self, jobs: usize) {
         let mut shared = self.shared.lock();
         while shared.done < jobs {
             self.progress.wait(&mut shared);
@@ -208,7 +286,7 @@ impl Session {
     }
 
     /// No request follows; returns once all threads have ended, with how many were served.
-    fn end(&self) -> usize {
+    pub(super) fn end(&self) -> usize {
         self.shared.lock().pool.end();
         self.work.notify_all();
         // A worker may start another as its last deed.
