@@ -13,9 +13,10 @@ use super::session::Session;
 /// short enough that a chain of such waits is broken without anybody noticing.
 const ALL_AFTER: Duration = Duration::from_millis(100);
 
-/// The same for the newest of them, times the number of handlers that wait: about what a call
-/// takes that nothing holds up. Because it grows, `n` threads take some `n * n / 8` ms to come up.
-const NEWEST_AFTER: Duration = Duration::from_micros(250);
+/// The same for the newest of them, times the square of the number of handlers that wait: about
+/// what a call takes that nothing holds up. As each handler that waits may start another one, there
+/// come to be so many that this is as long as they wait: few while the peer answers quickly.
+const NEWEST_AFTER: Duration = Duration::from_micros(100);
 
 /// What a thread of a connection does there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +145,8 @@ pub(super) fn wait_lending(
     };
     let loaned = Loaned::new(session);
     let began = Instant::now();
-    let newest_after = NEWEST_AFTER.saturating_mul(loaned.lent).min(ALL_AFTER);
+    let square = loaned.lent.saturating_mul(loaned.lent);
+    let newest_after = NEWEST_AFTER.saturating_mul(square).min(ALL_AFTER);
     for (after, opening) in [(newest_after, Opening::Newest), (ALL_AFTER, Opening::All)] {
         let opens = began.checked_add(after);
         let until = match (deadline, opens) {
