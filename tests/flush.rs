@@ -422,3 +422,53 @@ fn a_reader_that_delivers_a_few_octets_at_a_time_holds_no_answer() {
         peer.goodbye();
     });
 }
+
+/// A request that lies in the writer's buffer is wanted just while the receiver wakes others, which
+/// it does without waking the sender for each of them.
+#[test]
+fn a_request_in_the_buffer_is_sent_for_who_begins_to_wait_while_others_are_told() {
+    const OTHERS: usize = 100;
+    const ROUNDS: usize = if cfg!(debug_assertions) { 200 } else { 1000 };
+    watched(|| {
+        let (transport, mut peer) = ScriptedPeer::new();
+        let client = Connection::builder()
+            .flush_grace(HOUR)
+            .linger(Some(Duration::ZERO))
+            .open(transport)
+            .unwrap();
+        let (asked, all_asked) = crossbeam_channel::bounded(0);
+        let (go, going) = crossbeam_channel::bounded::<()>(0);
+        let far_end = start(move || {
+            for _ in 0..ROUNDS {
+                let answers: Vec<Packet> = (0..OTHERS)
+                    .map(|_| pairs::answer_to(&peer.request(), ""))
+                    .collect();
+                asked.send(()).unwrap();
+                going.recv().unwrap();
+                peer.send(&answers);
+                let last = peer.request();
+                peer.answer(&last, "");
+            }
+        });
+        for round in 0..ROUNDS {
+            let others: PendingSet = (0..OTHERS)
+                .map(|_| client.submit(asking("")).unwrap())
+                .collect();
+            let others = start(move || others.wait_all().len());
+            take(&all_asked);
+            let sent = client.stats().requests_sent;
+            let pending = client.submit(asking("")).unwrap();
+            // The sender has taken it, and rests for the hour, or is about to.
+            while client.stats().requests_sent == sent {
+                std::thread::yield_now();
+            }
+            go.send(()).unwrap();
+            for _ in 0..(round * 7919) % 20_000 {
+                std::hint::spin_loop();
+            }
+            pending.wait().unwrap();
+            assert_eq!(others.join().unwrap(), OTHERS);
+        }
+        far_end.join().unwrap();
+    });
+}

@@ -32,8 +32,9 @@ use packetstream::{ChannelId, Connection, Flags, OpenGuard, Packet, Tag, Transpo
 use pairs::{ScriptedPeer, asking, echo, memory, os_pipes, start, take, tcp, unix_sockets};
 use sizes::sized;
 
-/// The two buffers of a connection that was busy, whatever it was busy with.
-const BUFFERS: usize = 2 * 64 * KIB;
+/// The two buffers of a connection that was busy, whatever it was busy with: the reader's and the
+/// writer's.
+const BUFFERS: usize = (64 + 160) * KIB;
 
 /// What the test itself allocates meanwhile, to be told that the reader was asked.
 const TOOLS: usize = 2 * KIB;

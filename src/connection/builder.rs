@@ -110,7 +110,7 @@ impl ConnectionBuilder {
 
     /// Sets the name that log lines and thread names carry.
     ///
-    /// A thread is called `name:role`; Linux shows the first 15 octets of that. The default is
+    /// A thread is called `name:role`, after what it was started for; Linux shows the first 15 octets of that. The default is
     /// `conn` and a number, so that two connections of a process can be told apart.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         // A thread's name is a C string.

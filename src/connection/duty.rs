@@ -186,6 +186,7 @@ impl Session {
         let is_held = shared.hold(&last);
         if is_held && !shared.pool.has_jobs() {
             // Nobody has to see to the grace: the next batch lies here already.
+            self.outbox.limit_held();
             return self.go_on(shared, origin);
         }
         drop(shared);

@@ -47,9 +47,9 @@ pub(super) enum Told {
 }
 
 impl Told {
-    /// Whether telling runs code of the user's.
+    /// Whether telling may run code of the user's: wakers, and callbacks whose thread has gone.
     pub(super) fn is_foreign(&self) -> bool {
-        matches!(self, Self::Listener(Listener::Waker(_)))
+        matches!(self, Self::Listener(Listener::Waker(_)) | Self::Call(..))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The send queue, and the right to write what is in it.
 //!
 //! Whoever holds the role drains the queue into the buffer and flushes when that is due: the
-//! sender thread, or a thread that finds the role free and is about to wait for the very answer,
-//! or has just made one, which saves it the way through another thread. There is one queue, one
-//! order, one place that writes and one that fails.
+//! sender thread, or a thread that finds the role free and is about to wait for the answer to the
+//! only request there is, or has just made an answer, which saves it the way through another
+//! thread. There is one queue, one order, one place that writes and one that fails.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
@@ -32,6 +32,10 @@ const BATCH_OCTETS: usize = 1024 * 1024;
 /// what one write takes.
 const WAITING_PACKETS: usize = 64;
 const WAITING_OCTETS: usize = 16 * 1024;
+
+/// How many answers of quick handlers are held while more requests lie in the read buffer. They
+/// take a millisecond or two.
+const MOST_HELD: usize = 512;
 
 // What the sender is doing.
 const AWAKE: u8 = 0;
@@ -162,9 +166,9 @@ impl Outbox {
         self.answered.store(number, Ordering::Release);
     }
 
-    /// Leaves what is queued from now on in the queue, until the guard is dropped: to be held only
-    /// while the thread cannot block. If several do, the first to drop it ends that for all, which
-    /// costs a wake-up and no more.
+    /// Has nobody wake the sender, or write by itself, for what is queued or wanted from now on,
+    /// until the guard is dropped: to be held only while the thread cannot block. If several do,
+    /// the first to drop it ends that for all, which costs a wake-up and no more.
     pub(super) fn gather(&self) -> Gathering<'_> {
         self.is_gathering.store(true, Ordering::SeqCst);
         Gathering { outbox: self }
@@ -198,7 +202,7 @@ impl Outbox {
     }
 
     /// Sends everything up to that number at once: on this thread if it may and nobody else is
-    /// writing, otherwise on the sender.
+    /// writing, otherwise on the sender. While somebody [gathers](Self::gather), at its end.
     pub(super) fn flush(&self, session: &Arc<Session>, number: u64, may_write: MayWrite) {
         if self.flushed.load(Ordering::Acquire) >= number {
             return;
@@ -229,6 +233,13 @@ impl Outbox {
         }
         fence(Ordering::SeqCst);
         self.ring();
+    }
+
+    /// Has so much sent that a peer which waits for it does not notice that it was held.
+    pub(super) fn limit_held(&self) {
+        if self.queued.len() >= MOST_HELD {
+            self.ring();
+        }
     }
 
     /// Has everything up to that number sent, by the sender.
@@ -292,7 +303,7 @@ impl Outbox {
     }
 }
 
-/// While it lives, requests are queued and the sender is not woken for them.
+/// While it lives, the sender is not woken for what is queued or wanted.
 pub(super) struct Gathering<'outbox> {
     outbox: &'outbox Outbox,
 }
@@ -303,7 +314,11 @@ impl Drop for Gathering<'_> {
         // Pairs with who queues, or wants, and then looks: either it sees that this is over, or it
         // is seen here.
         fence(Ordering::SeqCst);
-        if !self.outbox.queued.is_empty() {
+        // What is wanted may have left the queue for the buffer, where the sender leaves it for
+        // the grace.
+        let wanted = self.outbox.wanted.load(Ordering::SeqCst);
+        let is_wanted = wanted > self.outbox.flushed.load(Ordering::SeqCst);
+        if is_wanted || !self.outbox.queued.is_empty() {
             self.outbox.ring();
         }
     }

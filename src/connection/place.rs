@@ -30,7 +30,7 @@ pub(super) enum Role {
 
 thread_local! {
     static PLACE: RefCell<Option<(Weak<Session>, Role)>> = const { RefCell::new(None) };
-    /// This is a receiver that runs a handler.
+    /// This is a receiver that runs an inline handler.
     static IS_INLINE: Cell<bool> = const { Cell::new(false) };
     /// This thread runs the handler of a request that it has read.
     static IS_IN_PLACE: Cell<bool> = const { Cell::new(false) };
@@ -85,7 +85,7 @@ pub(super) fn must_not_wait_for(session: &Session) -> bool {
             .unwrap_or(false)
 }
 
-/// Whether this thread must not block at all: a receiver that runs a handler.
+/// Whether this thread must not block at all: a receiver that runs an inline handler.
 pub(super) fn must_not_block() -> bool {
     IS_INLINE.get()
 }

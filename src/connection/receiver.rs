@@ -230,8 +230,13 @@ impl Session {
         self.notify_submitters(&shared);
         self.outbox.note_answered(shared.state.last_answered());
         if !effects.settled.is_empty() {
-            // Before anybody else may read: answers are told in their order. This runs wakers.
+            // Before anybody else may read: answers are told in their order. This runs wakers,
+            // which may take long.
+            let is_held = shared.held.is_some();
             drop(shared);
+            if is_held {
+                self.outbox.notify(0);
+            }
             self.settle_all(effects.settled.into_iter());
             shared = self.shared.lock();
         }

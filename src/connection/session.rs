@@ -65,7 +65,7 @@ pub(super) struct Session {
     pub(super) shared: Mutex<Shared>,
     /// Signalled when a submitter may find room.
     pub(super) room: Condvar,
-    /// Signalled when the pool calls a worker.
+    /// Signalled when the pool calls a worker, when the reading is wanted, and at the end.
     pub(super) work: Condvar,
     /// Signalled when a receiver that has paused is to look again.
     pub(super) inbound: Condvar,

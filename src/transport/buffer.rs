@@ -8,11 +8,16 @@ const FIRST_BUFFER: usize = 4 * 1024;
 /// What a pipe holds on Linux; larger buffers gain nothing measurable.
 const FULL_BUFFER: usize = 64 * 1024;
 
+/// What is missing of a payload when it counts as long: most of a full buffer. Shorter ones are
+/// better read several at a time and copied.
+const LONG: usize = 48 * 1024;
+
 /// A `BufReader` that allocates at the first read, and most of its buffer only under load.
 ///
 /// A blocking read needs somewhere to put its octets before there are any, so a connection that is
 /// open and idle has to hold a buffer. That one is small. Once a read has filled it entirely, the
-/// peer sends faster than we read, and the next fill uses the full size.
+/// peer sends faster than we read, and the next fill uses the full size, unless long payloads
+/// follow each other.
 pub(super) struct LazyBufReader<R> {
     inner: R,
     buffer: Box<[u8]>,
@@ -41,8 +46,8 @@ impl<R> LazyBufReader<R> {
 
 impl<R: Read> Read for LazyBufReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.start == self.end && buf.len() >= FIRST_BUFFER {
-            self.is_brief = true;
+        if self.start == self.end && buf.len() >= self.wanted.min(LONG) {
+            self.is_brief = buf.len() >= LONG;
             return self.inner.read(buf);
         }
         let amount = self.fill_buf()?.read(buf)?;
@@ -60,13 +65,15 @@ impl<R: Read> BufRead for LazyBufReader<R> {
                 self.buffer = vec![0; self.wanted].into_boxed_slice();
             }
             (self.start, self.end) = (0, 0);
-            let room = if std::mem::take(&mut self.is_brief) {
+            let is_brief = self.is_brief;
+            let room = if is_brief {
                 self.buffer.len().min(FIRST_BUFFER)
             } else {
                 self.buffer.len()
             };
             self.end = self.inner.read(&mut self.buffer[..room])?;
-            if self.end == self.buffer.len() {
+            self.is_brief = false;
+            if !is_brief && self.end == room {
                 self.wanted = FULL_BUFFER;
             }
         }
@@ -134,6 +141,40 @@ mod tests {
         assert_eq!(reader.fill_buf().unwrap(), b"");
         let expected = [
             FIRST_BUFFER,
+            FIRST_BUFFER,
+            FULL_BUFFER,
+            FULL_BUFFER,
+            FULL_BUFFER,
+        ];
+        assert_eq!(*rooms.borrow(), expected);
+    }
+
+    #[test]
+    fn fill_after_the_rest_of_a_long_payload_leaves_the_next_one_alone() {
+        let (mut reader, rooms) = script([
+            Ok(vec![1; FIRST_BUFFER]),
+            Ok(vec![2; LONG]),
+            Ok(vec![3; FIRST_BUFFER]),
+            Ok(vec![4; LONG - 1]),
+            Ok(vec![5; 1]),
+            Ok(vec![6; 1]),
+        ]);
+        let mut payload = vec![0; LONG];
+        reader.fill_buf().unwrap();
+        reader.consume(FIRST_BUFFER);
+        assert_eq!(reader.read(&mut payload).unwrap(), LONG);
+        // A head, and what comes with it.
+        assert_eq!(reader.fill_buf().unwrap().len(), FIRST_BUFFER);
+        reader.consume(FIRST_BUFFER);
+        // Not long: several are read at once again.
+        assert_eq!(reader.read(&mut payload[1..]).unwrap(), LONG - 1);
+        for _ in 0..2 {
+            reader.fill_buf().unwrap();
+            reader.consume(1);
+        }
+        let expected = [
+            FIRST_BUFFER,
+            LONG,
             FIRST_BUFFER,
             FULL_BUFFER,
             FULL_BUFFER,
