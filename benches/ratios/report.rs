@@ -100,6 +100,7 @@ fn print_sizes(results: &Results, is_markdown: bool) {
             &size.connections,
             is_markdown,
         );
+        print_size("bare sockets, the same", &size.sockets, is_markdown);
     }
 }
 

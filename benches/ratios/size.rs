@@ -5,11 +5,12 @@ use std::sync::Arc;
 use packetstream::{BoxError, Connection, ConnectionBuilder, PendingResponse, Request, Responder};
 use parking_lot::Mutex;
 
-use crate::ends::{Ends, check, payload, reversing};
+use crate::ends::{Ends, Socket, check, payload, reversing};
 use crate::measure::{Way, in_turns, side_by_side};
 use crate::options::Options;
 use crate::pipelined::{WINDOW, pipelined_calls};
 use crate::process::allow_many_descriptors;
+use crate::small::{floor_call, reversing_socket};
 
 const OUTSTANDING: [usize; 5] = [1, 16, 256, 4_096, 100_000];
 const CONNECTIONS: [usize; 4] = [1, 10, 100, 1_000];
@@ -29,15 +30,20 @@ pub(crate) struct Size {
     pub(crate) submitted: BySize,
     /// One caller goes round so many connections.
     pub(crate) connections: BySize,
+    /// The same over as many bare sockets, with a thread at the other end of each.
+    pub(crate) sockets: BySize,
 }
 
 impl Size {
     pub(crate) fn measure(options: &Options) -> Result<Self, BoxError> {
         allow_many_descriptors();
+        let (outstanding, submitted) = (outstanding(options)?, submitted(options)?);
+        let (connections, sockets) = connections(options)?;
         Ok(Self {
-            outstanding: outstanding(options)?,
-            submitted: submitted(options)?,
-            connections: connections(options)?,
+            outstanding,
+            submitted,
+            connections,
+            sockets,
         })
     }
 }
@@ -87,25 +93,41 @@ fn submitted(options: &Options) -> Result<BySize, BoxError> {
 }
 
 /// Not in turns: the other connections are not to be there while few are measured.
-fn connections(options: &Options) -> Result<BySize, BoxError> {
+fn connections(options: &Options) -> Result<(BySize, BySize), BoxError> {
     let calls = options.calls(10_000);
-    let mut costs = BySize::new();
+    let (mut costs, mut floor_costs) = (BySize::new(), BySize::new());
     let mut all: Vec<Ends> = Vec::new();
+    let mut sockets: Vec<Socket> = Vec::new();
     for size in CONNECTIONS {
         while all.len() < size {
-            match Ends::open() {
-                Ok(ends) => all.push(ends),
-                Err(error) => {
-                    eprintln!("no more than {} connections: {error}", all.len());
-                    return Ok(costs);
+            match (Ends::open(), reversing_socket()) {
+                (Ok(ends), Ok(socket)) => {
+                    all.push(ends);
+                    sockets.push(socket);
+                }
+                (ends, socket) => {
+                    let error = ends.err().or(socket.err().map(BoxError::from));
+                    eprintln!("no more than {} connections: {error:?}", all.len());
+                    return Ok((costs, floor_costs));
                 }
             }
         }
-        let [cost] = side_by_side(options.rounds(), calls, [&mut || round_robin(&all, calls)])?;
+        let [floor, cost] = side_by_side(
+            options.rounds(),
+            calls,
+            [
+                &mut || {
+                    let mut turns = (0..calls).zip(sockets.iter().cycle());
+                    turns.try_for_each(|(number, socket)| floor_call(socket, number))
+                },
+                &mut || round_robin(&all, calls),
+            ],
+        )?;
         costs.push((size, cost.seconds));
+        floor_costs.push((size, floor.seconds));
     }
     all.into_iter().try_for_each(Ends::close)?;
-    Ok(costs)
+    Ok((costs, floor_costs))
 }
 
 fn round_robin(all: &[Ends], calls: usize) -> Result<(), BoxError> {

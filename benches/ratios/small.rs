@@ -60,18 +60,20 @@ pub(crate) fn lone_calls(client: &Connection, calls: usize) -> Result<(), BoxErr
     Ok(())
 }
 
-fn floor_calls(mut socket: &Socket, calls: usize) -> Result<(), BoxError> {
+fn floor_calls(socket: &Socket, calls: usize) -> Result<(), BoxError> {
+    (0..calls).try_for_each(|number| floor_call(socket, number))
+}
+
+/// One request and its answer over a bare socket.
+pub(crate) fn floor_call(mut socket: &Socket, number: usize) -> Result<(), BoxError> {
     let mut octets = [0; SMALL];
-    for number in 0..calls {
-        socket.write_all(&payload(number))?;
-        socket.read_exact(&mut octets)?;
-        check(&octets, number)?;
-    }
-    Ok(())
+    socket.write_all(&payload(number))?;
+    socket.read_exact(&mut octets)?;
+    check(&octets, number)
 }
 
 /// A socket at whose other end a thread reverses what comes, until it is dropped.
-fn reversing_socket() -> io::Result<Socket> {
+pub(crate) fn reversing_socket() -> io::Result<Socket> {
     let (socket, mut there) = sockets()?;
     Builder::new().name("floor".to_owned()).spawn(move || {
         let mut octets = [0; SMALL];
