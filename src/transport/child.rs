@@ -141,6 +141,7 @@ fn diagnose(process: &Process, stderr: Option<&Tail>) -> String {
     };
     let lines = stderr.and_then(|stderr| stderr.last_lines(Instant::now() + stderr_wait));
     let exit = match exit {
+        Exit::Exited(status) if process.was_killed(status) => format!("{status}, sent by this end"),
         Exit::Exited(status) => status.to_string(),
         Exit::Unknown => "the child has exited, its status is lost".to_owned(),
         Exit::Running => "the child is still running".to_owned(),

@@ -94,10 +94,12 @@ fn diagnosis_of_a_running_child_says_so() {
 
 #[test]
 fn diagnosis_names_the_signal() {
-    let transport = Transport::spawn(&mut Command::new("cat")).unwrap();
-    transport.hooks.shutdown.as_ref().unwrap()();
-    let told = transport.hooks.diagnosis.as_ref().unwrap()().unwrap();
-    assert!(told.starts_with("signal: 9"), "{told}");
+    let transport = Transport::spawn(&mut sh("kill -KILL $$")).unwrap();
+    let told = diagnosis_after_exit(&transport);
+    assert!(
+        told.starts_with("signal: 9") && !told.contains("this end"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -165,7 +167,11 @@ fn finish_kills_at_the_deadline() {
     let hooks = transport.split().hooks;
     let (finish, diagnosis) = (hooks.finish.unwrap(), hooks.diagnosis.unwrap());
     within_deadline(move || finish(Some(Instant::now())));
-    assert!(diagnosis().unwrap().starts_with("signal: 9"));
+    let told = diagnosis().unwrap();
+    assert!(
+        told.starts_with("signal: 9") && told.ends_with(", sent by this end"),
+        "{told}"
+    );
     assert_reaped(id);
 }
 

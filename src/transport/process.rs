@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::{Child, ChildStdin, ExitStatus};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub(super) struct Process {
     child: Mutex<Child>,
     /// Notified when the child was seen to have exited, and when it was killed.
     changed: Condvar,
+    /// Whether this end has killed it.
+    was_killed: AtomicBool,
     pub(super) stdin: Stdin,
 }
 
@@ -42,6 +45,7 @@ impl Process {
         Self {
             child: Mutex::new(child),
             changed: Condvar::new(),
+            was_killed: AtomicBool::new(false),
             stdin,
         }
     }
@@ -83,10 +87,16 @@ impl Process {
         // again.
         if matches!(child.try_wait(), Ok(None)) {
             // It fails only when there is nothing left to kill.
-            let _ = child.kill();
+            let killed = child.kill().is_ok();
+            self.was_killed.fetch_or(killed, Ordering::Relaxed);
         }
         drop(child);
         self.changed.notify_all();
+    }
+
+    /// Whether the exit was our own doing and says nothing of the child.
+    pub(super) fn was_killed(&self, status: ExitStatus) -> bool {
+        self.was_killed.load(Ordering::Relaxed) && status.code().is_none()
     }
 
     /// Lets the child exit until the deadline, then kills it; reaps it in any case.

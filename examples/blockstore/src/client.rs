@@ -26,6 +26,9 @@ use crate::tree::{Source, TreeError, TreeReader};
 /// How long the server has to end after we have: it may have a flush to do.
 const LINGER: Duration = Duration::from_secs(60);
 
+/// The same when requests have failed.
+const LINGER_AFTER_FAILURE: Duration = Duration::from_secs(5);
+
 /// How many octets of requests may be unanswered: more than the window of a put.
 const MAX_OUTSTANDING: usize = 16 * 1024 * 1024;
 
@@ -320,6 +323,35 @@ impl Client {
     /// What ended it out of order.
     pub fn close(self) -> Result<()> {
         self.connection.close().into_result()
+    }
+
+    /// Ends the connection after a request has failed with it, and returns what the end tells
+    /// beyond that failure; blocks for five seconds at the most.
+    ///
+    /// A request fails as soon as it cannot be written, which says no more than that the server
+    /// is gone. Why it is gone is known when the input has ended too.
+    pub fn end_after(self, failure: &Error) -> Option<String> {
+        let report = self
+            .connection
+            .connection()
+            .shutdown(Some(LINGER_AFTER_FAILURE));
+        // That there was no time for an orderly end explains nothing.
+        let cause = report
+            .cause()
+            .filter(|cause| !matches!(cause, Error::LingerExpired))
+            .map(|cause| crate::chain(cause));
+        let mut told = crate::chain(failure);
+        let mut beyond = Vec::new();
+        for text in cause
+            .into_iter()
+            .chain(report.diagnosis().map(str::to_owned))
+        {
+            if !told.contains(&text) {
+                told.push_str(&text);
+                beyond.push(text);
+            }
+        }
+        (!beyond.is_empty()).then(|| beyond.join(": "))
     }
 }
 

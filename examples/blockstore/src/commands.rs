@@ -91,18 +91,43 @@ fn from_box(error: BoxError) -> anyhow::Error {
     anyhow!(error)
 }
 
-fn connect(endpoint: &Endpoint, kind: HashKind) -> Result<Client> {
-    Client::connect(endpoint, kind).with_context(|| format!("cannot reach {endpoint}"))
+/// Connects, does the work and closes.
+fn with_client<T>(
+    endpoint: &Endpoint,
+    kind: HashKind,
+    work: impl FnOnce(&Client) -> Result<T>,
+) -> Result<T> {
+    let client =
+        Client::connect(endpoint, kind).with_context(|| format!("cannot reach {endpoint}"))?;
+    match work(&client) {
+        Ok(done) => {
+            client.close()?;
+            Ok(done)
+        }
+        Err(error) => Err(explain(error, client)),
+    }
+}
+
+/// Adds what the end of the connection tells to an error that comes of it.
+fn explain(error: anyhow::Error, client: Client) -> anyhow::Error {
+    let failure = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<packetstream::Error>())
+        .filter(|failure| failure.is_closed());
+    match failure.and_then(|failure| client.end_after(failure)) {
+        Some(told) => anyhow!("{}: {told}", blockstore::chain(&*error)),
+        None => error,
+    }
 }
 
 pub(crate) fn put(paths: &[PathBuf], endpoint: &Endpoint, kind: HashKind) -> Result<ExitCode> {
     let found = files::find(paths, &[])?;
-    let client = connect(endpoint, kind)?;
-    put_files(&client, &found, |name, root| {
-        let hash = hash_of(root).map_or_else(String::new, |hash| hash.to_string());
-        Ok(writeln!(io::stdout(), "{hash}  {name}")?)
+    with_client(endpoint, kind, |client| {
+        put_files(client, &found, |name, root| {
+            let hash = hash_of(root).map_or_else(String::new, |hash| hash.to_string());
+            Ok(writeln!(io::stdout(), "{hash}  {name}")?)
+        })
     })?;
-    client.close()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -159,22 +184,22 @@ fn record(client: &Client, roots: &[(&str, BlockReference)]) -> Result<()> {
 }
 
 pub(crate) fn get(root: HashCode, output: &Path, endpoint: &Endpoint) -> Result<ExitCode> {
-    let client = connect(endpoint, root.kind())?;
-    let bar = Bar::new(0);
-    let mut got = 0;
-    let mut observe = |written, span| {
-        got = written;
-        bar.show(written, span);
-    };
-    let outcome = if output == Path::new("-") {
-        client
-            .read(root, &mut io::stdout().lock(), &mut observe)
-            .map_err(anyhow::Error::from)
-    } else {
-        get_file(&client, root, output, &mut observe)
-    };
-    outcome.with_context(|| format!("stopped after {got} bytes of {root}"))?;
-    client.close()?;
+    with_client(endpoint, root.kind(), |client| {
+        let bar = Bar::new(0);
+        let mut got = 0;
+        let mut observe = |written, span| {
+            got = written;
+            bar.show(written, span);
+        };
+        let outcome = if output == Path::new("-") {
+            client
+                .read(root, &mut io::stdout().lock(), &mut observe)
+                .map_err(anyhow::Error::from)
+        } else {
+            get_file(client, root, output, &mut observe)
+        };
+        outcome.with_context(|| format!("stopped after {got} bytes of {root}"))
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -203,27 +228,26 @@ fn get_file(
 }
 
 pub(crate) fn has(root: HashCode, endpoint: &Endpoint) -> Result<ExitCode> {
-    let client = connect(endpoint, root.kind())?;
-    let (verdict, code) = if client.contains(root)? {
-        match client.contains_indirect(root) {
-            Ok(true) => ("complete", ExitCode::SUCCESS),
-            Ok(false) => ("incomplete", ExitCode::FAILURE),
-            // Its chunk lists no blocks.
-            Err(error) if error.is_rejected() => ("chunk", ExitCode::SUCCESS),
-            Err(error) => return Err(error.into()),
+    let (verdict, code) = with_client(endpoint, root.kind(), |client| {
+        if !client.contains(root)? {
+            return Ok(("missing", ExitCode::FAILURE));
         }
-    } else {
-        ("missing", ExitCode::FAILURE)
-    };
-    client.close()?;
+        match client.contains_indirect(root) {
+            Ok(true) => Ok(("complete", ExitCode::SUCCESS)),
+            Ok(false) => Ok(("incomplete", ExitCode::FAILURE)),
+            // Its chunk lists no blocks.
+            Err(error) if error.is_rejected() => Ok(("chunk", ExitCode::SUCCESS)),
+            Err(error) => Err(error.into()),
+        }
+    })?;
     writeln!(io::stdout(), "{verdict}")?;
     Ok(code)
 }
 
 pub(crate) fn ls(endpoint: &Endpoint) -> Result<ExitCode> {
-    let client = connect(endpoint, HashKind::default())?;
-    let entries = client.entries(serve::FILES)?;
-    client.close()?;
+    let entries = with_client(endpoint, HashKind::default(), |client| {
+        Ok(client.entries(serve::FILES)?)
+    })?;
     // The last entry of a name is the one that counts.
     let mut files = BTreeMap::new();
     for entry in entries {
@@ -247,11 +271,11 @@ pub(crate) fn hash_of(block: &BlockReference) -> Option<HashCode> {
 }
 
 pub(crate) fn stat(endpoint: &Endpoint) -> Result<ExitCode> {
-    let client = connect(endpoint, HashKind::default())?;
-    let chunks = client.chunk_count()?;
-    // A server of the original does not tell.
-    let octets = client.size()?.map(|size| size.octets);
-    client.close()?;
+    let (chunks, octets) = with_client(endpoint, HashKind::default(), |client| {
+        // A server of the original does not tell the octets.
+        let octets = client.size()?.map(|size| size.octets);
+        Ok((client.chunk_count()?, octets))
+    })?;
     let octets = octets.map_or_else(|| "unknown".to_owned(), |octets| octets.to_string());
     writeln!(io::stdout(), "chunks {chunks}\nbytes {octets}")?;
     Ok(ExitCode::SUCCESS)
