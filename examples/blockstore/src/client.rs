@@ -325,12 +325,12 @@ impl Client {
         self.connection.close().into_result()
     }
 
-    /// Ends the connection after a request has failed with it, and returns what the end tells
-    /// beyond that failure; blocks for five seconds at the most.
+    /// Ends the connection after something has failed, and returns what the end tells beyond
+    /// that; blocks for five seconds at the most.
     ///
     /// A request fails as soon as it cannot be written, which says no more than that the server
     /// is gone. Why it is gone is known when the input has ended too.
-    pub fn end_after(self, failure: &Error) -> Option<String> {
+    pub fn end_after(self, failure: &(dyn std::error::Error + 'static)) -> Option<String> {
         let report = self
             .connection
             .connection()

@@ -108,13 +108,9 @@ fn with_client<T>(
     }
 }
 
-/// Adds what the end of the connection tells to an error that comes of it.
+/// Adds what the end of the connection tells to an error, which may come of it.
 fn explain(error: anyhow::Error, client: Client) -> anyhow::Error {
-    let failure = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<packetstream::Error>())
-        .filter(|failure| failure.is_closed());
-    match failure.and_then(|failure| client.end_after(failure)) {
+    match client.end_after(&*error) {
         Some(told) => anyhow!("{}: {told}", blockstore::chain(&*error)),
         None => error,
     }
