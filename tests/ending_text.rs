@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use common::watched;
 use packetstream::wire::Packet;
-use packetstream::{Connection, Error};
+use packetstream::{Connection, Error, Incoming, Outcome, Request, Transport};
 use scripted::{Gate, Peer, ok_packet, request_packet, submit_and_see};
 
 /// A peer says `text`, and then nothing or the end; the connection must end, quoting it.
@@ -104,6 +104,26 @@ fn the_start_of_a_tls_record_is_named_as_such() {
     is_quoted(hello, false, "TLS");
     let alert = b"\x15\x03\x03\x00\x02\x02\x28";
     is_quoted(alert, true, "TLS");
+}
+
+/// Its length is 22 and its tag 3, as a request before it was never sent.
+#[test]
+fn a_first_request_that_starts_like_a_tls_record_is_served() {
+    watched(|| {
+        loop {
+            let (ours, theirs) = Transport::pair();
+            let echo = |incoming: Incoming| Ok(incoming.into_payload());
+            let _server = Connection::builder().handler(echo).open(theirs).unwrap();
+            let client = Connection::builder().open(ours).unwrap();
+            let outcome = client.submit(Request::new(0)).unwrap().cancel();
+            let response = client.call(Request::new(0).with_payload([1; 19])).unwrap();
+            assert_eq!(response.payload(), [1; 19]);
+            // The sender may have been quicker.
+            if outcome == Outcome::NotSent {
+                return;
+            }
+        }
+    });
 }
 
 /// Thirty requests bring the tag among the printable octets; the answer is one all the same.

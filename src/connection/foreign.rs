@@ -7,9 +7,9 @@ use crate::error::Error;
 
 /// Says what a stream is that starts with these octets, if that is not packets.
 ///
-/// To be asked about the octets of a first packet that answers no request of ours. No end that
-/// speaks the protocol starts so: its first tag is 2, or 0 on another channel, and neither is
-/// printable.
+/// To be asked about the octets of a first packet that answers no request of ours. An end that
+/// speaks the protocol starts with tag 2, or 0 on another channel, and neither is printable. The
+/// tag is another one only if the end has cancelled requests before they were sent.
 pub(super) fn diagnose(first: &[u8]) -> Option<Error> {
     if is_tls(first) {
         let text = "peer is not speaking packetstream; it sent the start of a TLS record";
@@ -41,9 +41,44 @@ fn is_text(octet: u8) -> bool {
     octet.is_ascii_graphic() || octet.is_ascii_whitespace() || octet == 0x0b
 }
 
-/// A handshake or an alert of TLS, or of SSL 3.
+/// An alert of TLS or SSL 3, or the hello of a client or server, as far as the octets go.
+///
+/// Length 22 and tag 3 are the start of a packet as well as of such a hello, so all is compared
+/// that a hello has in common with each other: its version, in the record and inside.
 fn is_tls(first: &[u8]) -> bool {
-    matches!(first, [0x15 | 0x16, 0x03, 0x00..=0x04, ..])
+    type Allowed = fn(u8) -> bool;
+    let major: Allowed = |octet| octet == 3;
+    let minor: Allowed = |octet| octet <= 4;
+    let any: Allowed = |_| true;
+    let zero: Allowed = |octet| octet == 0;
+    let one_or_two: Allowed = |octet| matches!(octet, 1 | 2);
+    let alert = [
+        |octet| octet == 0x15,
+        major,
+        minor,
+        zero,
+        |o| o == 2,
+        one_or_two,
+    ];
+    // The record's type, version and length; the type and length of the hello, and its version.
+    let hello = [
+        |octet| octet == 0x16,
+        major,
+        minor,
+        any,
+        any,
+        one_or_two,
+        zero,
+        any,
+        any,
+        major,
+        minor,
+    ];
+    let starts_as = |pattern: &[Allowed]| {
+        let mut pairs = pattern.iter().zip(first);
+        first.len() >= 3 && pairs.all(|(is_allowed, octet)| is_allowed(*octet))
+    };
+    starts_as(&alert) || starts_as(&hello)
 }
 
 #[cfg(test)]
@@ -75,9 +110,22 @@ mod tests {
 
     #[test]
     fn tls_is_named() {
-        for octets in [b"\x16\x03\x01\x02\x00\x01", b"\x15\x03\x03\x00\x02\x02"] {
+        let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x5a\x5a";
+        for octets in [&b"\x15\x03\x03\x00\x02\x02\x28"[..], hello, &hello[..4]] {
             let error = diagnose(octets).unwrap();
             assert!(error.to_string().contains("TLS"));
+        }
+    }
+
+    /// The first request that is sent has tag 3 if one was cancelled before.
+    #[test]
+    fn packet_whose_first_octets_are_those_of_a_record_is_one() {
+        for request_type in 0..255 {
+            for octet in 0..=255 {
+                let mut packet = vec![22, 3, 2, request_type + 1];
+                packet.resize(23, octet);
+                assert!(diagnose(&packet).is_none(), "{packet:?}");
+            }
         }
     }
 }
