@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::handler::Origin;
+use super::handover::Handover;
 use super::lead::{Lead, TICK, Tick};
 use super::outbox::MayWrite;
 use super::place;
@@ -104,6 +105,31 @@ pub(super) fn wait_for_work<S, J, R>(
                     pool.replaced();
                     return Woken::Read { reading, is_late };
                 }
+            }
+        }
+    }
+}
+
+/// Blocks the receiver, which has [left](Handover::leave) the reading, until it comes back.
+/// `inbound` is signalled when it is wanted or handed back.
+pub(super) fn wait_for_reading<S, R>(
+    shared: &mut MutexGuard<'_, S>,
+    inbound: &Condvar,
+    part: impl Fn(&mut S) -> &mut Handover<R>,
+) -> R {
+    let mut watch = part(shared).watch();
+    let mut next_tick = Instant::now() + TICK;
+    loop {
+        let handover = part(shared);
+        if let Some(reading) = handover.fetch() {
+            return reading;
+        }
+        if handover.rests() {
+            inbound.wait(shared);
+        } else if inbound.wait_until(shared, next_tick).timed_out() {
+            next_tick = Instant::now() + TICK;
+            if let Some(reading) = part(shared).tick(&mut watch) {
+                return reading;
             }
         }
     }

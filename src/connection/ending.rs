@@ -102,6 +102,7 @@ impl Session {
         shared.state.close();
         let urgent = self.queue_goodbyes(&mut shared);
         self.notify_receiver(&shared);
+        self.want_receiver(&mut shared);
         drop(shared);
         self.ring_if(urgent);
 
@@ -175,6 +176,7 @@ impl Session {
         let is_over = shared.state.is_output_over();
         self.notify_submitters(&shared);
         self.notify_receiver(&shared);
+        self.want_receiver(&mut shared);
         self.progress.notify_all();
         drop(shared);
         drop(jobs);
@@ -349,6 +351,7 @@ impl Session {
         let urgent = end(self, &mut shared);
         self.notify_submitters(&shared);
         self.notify_receiver(&shared);
+        self.want_receiver(&mut shared);
         drop(shared);
         self.ring_if(urgent);
         Ok(())

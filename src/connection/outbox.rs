@@ -12,6 +12,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use log::LevelFilter;
 use parking_lot::Mutex;
 
 use super::session::Session;
@@ -215,6 +216,12 @@ impl Outbox {
             frees_writer,
             is_buffered,
         } = self.sharing;
+        // A logger is the user's, and may call here: it is told so on the sender, nowhere else.
+        let may_write = if log::max_level() == LevelFilter::Trace {
+            MayWrite::Never
+        } else {
+            may_write
+        };
         let freely = may_write == MayWrite::Freely && frees_writer;
         let briefly = may_write != MayWrite::Never && is_buffered;
         if (freely || briefly)
@@ -233,6 +240,11 @@ impl Outbox {
         }
         fence(Ordering::SeqCst);
         self.ring();
+    }
+
+    /// Whether everything up to that number has been sent.
+    pub(super) fn is_flushed(&self, number: u64) -> bool {
+        self.flushed.load(Ordering::Acquire) >= number
     }
 
     /// Has so much sent that a peer which waits for it does not notice that it was held.

@@ -12,6 +12,7 @@ use super::message::Response;
 use super::one_shot::{Answer, OneShot};
 use super::outbox::MayWrite;
 use super::place;
+use super::receiver::TakenReading;
 use super::reference::Reference;
 use super::session::Session;
 use super::state::Key;
@@ -192,6 +193,15 @@ impl<T> PendingResponse<T> {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// Reads the answer on this thread. If that does not succeed, it comes like any other.
+    pub(super) fn read_answer(&self, reading: TakenReading) {
+        if let Some(session) = self.session()
+            && session.send_alone(self.number)
+        {
+            reading.read_answer(self.key);
+        }
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T>> {

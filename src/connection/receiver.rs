@@ -8,6 +8,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use log::LevelFilter;
+
 use super::Connection;
 use super::duty::{self, Duty, Work};
 use super::foreign;
@@ -16,7 +18,7 @@ use super::message::Response;
 use super::one_shot::{Answer, OneShot};
 use super::place::{self, Role};
 use super::pool::Call;
-use super::session::{Session, Shared};
+use super::session::{Closing, Session, Shared};
 use super::state::{Action, Key};
 use super::text::caught;
 use super::workers::Job;
@@ -36,6 +38,8 @@ pub(super) struct ReadSide {
     batch: Vec<Packet>,
     /// No packet has been dealt out yet.
     is_first: bool,
+    /// What a caller has read that was not just its answer.
+    undealt: Option<Filled>,
 }
 
 pub(super) fn run(session: &Arc<Session>, connection: &Connection) {
@@ -50,6 +54,7 @@ pub(super) fn run(session: &Arc<Session>, connection: &Connection) {
         reader: PacketReader::new(reader).with_max_packet_len(limit),
         batch: Vec::new(),
         is_first: true,
+        undealt: None,
     });
     let origin = Arc::new(Origin {
         connection: connection.clone(),
@@ -110,7 +115,8 @@ fn receive(origin: &Arc<Origin>, side: &mut Option<Box<ReadSide>>) -> Ended {
         if session.wait_for_inbound_room().is_break() {
             return Error::Aborted.into();
         }
-        let Filled::Batch { end } = reading.fill() else {
+        let undealt = reading.undealt.take();
+        let Filled::Batch { end } = undealt.unwrap_or_else(|| reading.fill()) else {
             if reading.is_first {
                 let first = reading.reader.first_octets().to_vec();
                 session.shared.lock().first_octets = first;
@@ -171,6 +177,95 @@ impl ReadSide {
     }
 }
 
+/// The reading in the hands of a caller that reads its own answer.
+pub(super) struct TakenReading {
+    session: Arc<Session>,
+    /// Empty once it has been given back.
+    side: Option<Box<ReadSide>>,
+}
+
+impl TakenReading {
+    pub(super) fn new(session: Arc<Session>, side: Box<ReadSide>) -> Self {
+        Self {
+            session,
+            side: Some(side),
+        }
+    }
+
+    /// Reads until the answer is here, or anything else, which is left to the receiver.
+    ///
+    /// A forced end frees the thread that is stuck here, as it would free the receiver.
+    pub(super) fn read_answer(mut self, key: Key) {
+        let Some(side) = &mut self.side else { return };
+        let session = &self.session;
+        let end = loop {
+            match caught(|| side.fill()) {
+                // After a forced end a stream that is only lent is nothing to read from.
+                Ok(Filled::Partial) if session.shared.lock().is_forced => return,
+                Ok(Filled::Partial) => {}
+                Ok(Filled::Batch { end }) => break end,
+                Err(text) => break Some(Error::Panicked(text.into())),
+            }
+        };
+        let is_answer =
+            |packet: &Packet| packet.is_response() && (packet.channel(), packet.tag()) == key;
+        // What is logged is logged by the receiver: a logger is the user's, and may call here.
+        let is_own = end.is_none()
+            && !logs_packets()
+            && matches!(&side.batch[..], [packet] if is_answer(packet))
+            && !side.reader.has_complete_packet();
+        if !is_own {
+            side.undealt = Some(Filled::Batch { end });
+            return;
+        }
+        let mut effects = Effects::default();
+        let mut shared = session.shared.lock();
+        if shared.is_forced {
+            side.undealt = Some(Filled::Batch { end });
+            return;
+        }
+        shared.stats.bytes_received = side.reader.offset();
+        for packet in side.batch.drain(..) {
+            session.apply(&mut shared, packet, &mut effects);
+        }
+        let goodbye = session.queue_goodbyes(&mut shared);
+        session.notify_submitters(&shared);
+        session.outbox.note_answered(shared.state.last_answered());
+        if goodbye.is_none()
+            && shared.is_quiet()
+            && let Some(side) = self.side.take()
+            && shared.handover.put_back(side)
+        {
+            session.inbound.notify_all();
+        }
+        drop(shared);
+        session.ring_if(goodbye);
+        session.settle_all(effects.settled.into_iter());
+    }
+}
+
+impl Drop for TakenReading {
+    /// Gives the reading back to the receiver.
+    fn drop(&mut self) {
+        if let Some(side) = self.side.take() {
+            self.session.shared.lock().handover.give_back(side);
+            self.session.inbound.notify_all();
+        }
+    }
+}
+
+/// Whether a logger may want to see each packet.
+fn logs_packets() -> bool {
+    log::max_level() == LevelFilter::Trace
+}
+
+impl Shared {
+    /// Whether nothing is to be expected of the peer.
+    fn is_quiet(&self) -> bool {
+        self.state.outstanding() == 0 && self.closing == Closing::No && !self.is_forced
+    }
+}
+
 /// What is to be done about a batch once the lock is released.
 #[derive(Default)]
 struct Effects {
@@ -211,6 +306,7 @@ impl Session {
             }
         }
         let mut effects = Effects::default();
+        let is_one = reading.batch.len() == 1;
         let more = reading.reader.has_complete_packet();
         let octets = reading.reader.offset();
         let mut shared = self.shared.lock();
@@ -229,6 +325,32 @@ impl Session {
         let goodbye = self.queue_goodbyes(&mut shared);
         self.notify_submitters(&shared);
         self.outbox.note_answered(shared.state.last_answered());
+        if self.callers_may_read && !logs_packets() {
+            let is_alone = is_one && !more && effects.settled.len() == 1 && shared.is_quiet();
+            if shared
+                .handover
+                .note(is_alone && end.is_none() && goodbye.is_none())
+                && let Some((one_shot, answer)) = effects.settled.pop()
+            {
+                let told = one_shot.settle(answer);
+                // Nobody would watch while code of the user's runs.
+                let leaves = !told.is_foreign();
+                if leaves && let Some(reading) = side.take() {
+                    shared.handover.leave(reading);
+                }
+                drop(shared);
+                // Nothing may keep this thread from coming back for the reading.
+                self.contained(move || self.tell(&one_shot, told));
+                if leaves {
+                    let mut shared = self.shared.lock();
+                    let reading = duty::wait_for_reading(&mut shared, &self.inbound, |shared| {
+                        &mut shared.handover
+                    });
+                    *side = Some(reading);
+                }
+                return Ok(());
+            }
+        }
         if !effects.settled.is_empty() {
             // Before anybody else may read: answers are told in their order. This runs wakers,
             // which may take long.
@@ -273,6 +395,14 @@ impl Session {
         match end {
             Some(error) => Err(error.into()),
             None => Ok(()),
+        }
+    }
+
+    /// To be called under the lock when something is to be read, or a close goes on, and the
+    /// reading may be left to callers.
+    pub(super) fn want_receiver(&self, shared: &mut Shared) {
+        if shared.handover.want() {
+            self.inbound.notify_all();
         }
     }
 

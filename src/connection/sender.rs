@@ -14,6 +14,9 @@ use crate::wire::{PacketKind, PacketWriter};
 /// How long answers may still come in after a write error (law L10).
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
+/// How long the end of the input is waited for if callers have been reading.
+const LATE_END: Duration = Duration::from_millis(20);
+
 pub(super) fn run(session: &Arc<Session>) {
     place::enter(session, Role::Sender);
     let outbox = &session.outbox;
@@ -85,6 +88,16 @@ impl Session {
         self.is_peer_gone.store(true, Ordering::Relaxed);
 
         let mut shared = self.shared.lock();
+        if shared.handover.is_away() {
+            // Why the peer has gone may have come already, with nobody who would have read it.
+            self.want_receiver(&mut shared);
+            let deadline = Instant::now() + LATE_END;
+            while shared.state.input_end().is_none() && !shared.is_forced {
+                if self.progress.wait_until(&mut shared, deadline).timed_out() {
+                    break;
+                }
+            }
+        }
         answers += self.outbox.drop_queued();
         let failed =
             shared

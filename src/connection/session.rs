@@ -5,7 +5,7 @@
 //! | thread | started | blocks on | ends |
 //! |---|---|---|---|
 //! | sender | at open | `Write`, and parked when there is nothing to write | after flushing `END_OF_STREAM`; 100 ms after a write error; by force |
-//! | receiver | at open | `BufRead`; `inbound` over the inbound budget, while nobody here waits for the peer; with the reading offered: the handler, `Write` | at the end of input, an error of the peer, by force |
+//! | receiver | at open | `BufRead`; `inbound` over the inbound budget, while nobody here waits for the peer; `inbound` while callers read; with the reading offered: the handler, `Write` | at the end of input, an error of the peer, by force |
 //! | worker, any number | for the first request, and when slots are lent | the handler, `work`, `Write` if that can be freed | when no request can arrive any more |
 //! | callbacks | for the first `on_complete` that has to wait | its queue | once every request is settled |
 //! | closer | for a close that must not block | `progress`, joins | when the session is closed |
@@ -13,6 +13,10 @@
 //! Receiver and worker are roles: the receiver serves quick requests itself and offers the reading
 //! meanwhile, and a worker that watches takes it over when it does not come back in time. Then they
 //! have changed places (`lead.rs`, `duty.rs`; modelled in `loom_tests/reading.rs`).
+//!
+//! Where nothing is served, a caller that is alone may read its own answer on its own thread, for
+//! which the receiver leaves the reading (`handover.rs`; modelled in `loom_tests/handover.rs`). Of
+//! all that is read there, only that answer is dealt out there.
 //!
 //! All are owned by the session, which joins them when it is closed; what does not end within
 //! the linger time is let go. A callback, a waker, a handler or a hook runs on them, so user code
@@ -41,6 +45,7 @@ use std::time::Instant;
 
 use super::builder::Config;
 use super::callbacks::Callbacks;
+use super::handover::Handover;
 use super::lead::{Lead, Pace};
 use super::one_shot::OneShot;
 use super::open_count::OpenCount;
@@ -67,7 +72,7 @@ pub(super) struct Session {
     pub(super) room: Condvar,
     /// Signalled when the pool calls a worker, when the reading is wanted, and at the end.
     pub(super) work: Condvar,
-    /// Signalled when a receiver that has paused is to look again.
+    /// Signalled when a receiver that has paused, or left the reading, is to look again.
     pub(super) inbound: Condvar,
     /// Signalled when a direction or a thread ends, or a close goes on.
     pub(super) progress: Condvar,
@@ -77,6 +82,9 @@ pub(super) struct Session {
     pub(super) hooks: Mutex<Hooks>,
     /// Whether the writer is of no more use after our `END_OF_STREAM`.
     pub(super) ends_writer: bool,
+    /// Whether callers may read their own answers: nothing is served here, they may write and
+    /// wait without limit, and a forced end frees who is stuck in the reader.
+    pub(super) callers_may_read: bool,
     /// Where the streams lie before their threads take them and after those have ended.
     pub(super) streams: Mutex<Streams>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -99,6 +107,7 @@ pub(super) struct Shared {
     pub(super) pool: Pool<Job>,
     pub(super) lead: Lead<Box<ReadSide>>,
     pub(super) pace: Pace,
+    pub(super) handover: Handover<Box<ReadSide>>,
     /// Whether complete packets lie in the read buffer.
     pub(super) more_buffered: bool,
     /// The last answer that waits for company in the send queue.
@@ -193,6 +202,7 @@ impl Session {
             pool: Pool::new(config.handler_threads, config.max_handler_threads),
             lead: Lead::new(),
             pace: Pace::new(),
+            handover: Handover::new(),
             more_buffered: false,
             held: None,
             is_paused: false,
@@ -221,6 +231,10 @@ impl Session {
             outbox: Outbox::new(config.flush_grace, sharing),
             callbacks: Callbacks::default(),
             ends_writer: hooks.end_of_write.is_some(),
+            callers_may_read: config.handler.is_none()
+                && config.timeout.is_none()
+                && hooks.frees_reader
+                && hooks.is_buffered,
             hooks: Mutex::new(hooks),
             streams: Mutex::new(Streams {
                 reader: Some(reader),

@@ -8,6 +8,7 @@ use super::one_shot::{Answer, Callback, OneShot, Told};
 use super::outbox::MayWrite;
 use super::pending::PendingResponse;
 use super::place;
+use super::receiver::TakenReading;
 use super::reference::Reference;
 use super::session::{Closing, Session, Shared};
 use super::state::{Failed, Key, Queued};
@@ -16,20 +17,36 @@ use crate::error::{Error, Outcome, Result};
 use crate::sync::MutexGuard;
 use crate::wire::Packet;
 
+/// What a request is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The submitter goes on, so the sender has to know of it.
+    Submit,
+    /// The submitter waits for the answer at once, which sends it.
+    Call,
+}
+
 impl Session {
     /// Registers a request and queues it. Blocks while the limits are reached if `may_wait`, but
     /// never on the thread of a handler. `even_closing`: also once the last reference has gone.
+    ///
+    /// With a call may come the reading, for who waits to read the answer.
     pub(super) fn submit(
         self: Arc<Self>,
         mut request: Request,
         even_closing: bool,
         may_wait: bool,
-        rings: bool,
-    ) -> Result<PendingResponse> {
+        purpose: Purpose,
+    ) -> Result<(PendingResponse, Option<TakenReading>)> {
         let deadline = request
             .timeout()
             .or(self.config.timeout)
             .and_then(|timeout| Instant::now().checked_add(timeout));
+        // A thread of a connection has others to see to.
+        let may_read = purpose == Purpose::Call
+            && self.callers_may_read
+            && deadline.is_none()
+            && !place::is_ours();
         let one_shot = Arc::new(OneShot::new());
         let label = request.take_label();
         let (channel, bytes) = (request.channel(), request.payload().len());
@@ -60,14 +77,23 @@ impl Session {
         // Under the lock: a close that runs now must see either the request or the refusal.
         self.refer();
         let is_alone = shared.state.outstanding() == 1;
+        let reading = if may_read && is_alone {
+            shared.handover.take()
+        } else {
+            None
+        };
+        if reading.is_none() {
+            self.want_receiver(&mut shared);
+        }
         drop(shared);
-        if rings {
+        let reading = reading.map(|side| TakenReading::new(Arc::clone(&self), side));
+        if purpose == Purpose::Submit {
             self.outbox.notify(bytes);
         }
         let reference = Reference::counted(self);
-        Ok(PendingResponse::new(
-            reference, one_shot, key, number, label, deadline, is_alone,
-        ))
+        let pending =
+            PendingResponse::new(reference, one_shot, key, number, label, deadline, is_alone);
+        Ok((pending, reading))
     }
 
     fn wait_for_room(
@@ -119,6 +145,13 @@ impl Session {
         self.outbox.flush(self, number, may_write);
     }
 
+    /// Sends the packet with that number on this thread, if that cannot block; says whether it
+    /// has been sent.
+    pub(super) fn send_alone(self: &Arc<Self>, number: u64) -> bool {
+        self.outbox.flush(self, number, MayWrite::Briefly);
+        self.outbox.is_flushed(number)
+    }
+
     /// Settles a request with [`Error::Cancelled`]; `None` if it was settled already.
     pub(super) fn cancel(self: &Arc<Self>, key: Key) -> Option<Outcome> {
         let mut shared = self.shared.lock();
@@ -162,7 +195,7 @@ impl Session {
     }
 
     /// Does what settling has left to do.
-    fn tell(&self, one_shot: &OneShot, told: Told) {
+    pub(super) fn tell(&self, one_shot: &OneShot, told: Told) {
         if let Some((callback, answer)) = one_shot.tell(told) {
             let name = Arc::clone(&self.config.name);
             let job = Box::new(move || contained(&name, move || callback(answer)));

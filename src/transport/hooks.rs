@@ -14,6 +14,8 @@ use super::{BoxedReader, BoxedWriter};
 pub(crate) struct Hooks {
     /// Frees a thread that is stuck in the reader or the writer.
     pub(crate) shutdown: Option<ShutdownHook>,
+    /// Whether `shutdown` is known to free whoever is stuck in the reader, and not just said to.
+    pub(crate) frees_reader: bool,
     /// Whether `shutdown` frees whoever is stuck in the writer for certain.
     pub(crate) frees_writer: bool,
     /// Whether the writer takes 4 KiB that the peer has not read without blocking.
@@ -36,6 +38,7 @@ impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hooks")
             .field("shutdown", &self.shutdown.is_some())
+            .field("frees_reader", &self.frees_reader)
             .field("frees_writer", &self.frees_writer)
             .field("is_buffered", &self.is_buffered)
             .field("end_of_write", &self.end_of_write.is_some())
@@ -147,6 +150,7 @@ mod tests {
             .with_shutdown(count(1))
             .with_end_of_write(count(10))
             .with_diagnosis(|| Some("why".to_owned()))
+            .freeing_reader()
             .buffered();
         let shown = format!("{transport:?}");
 

@@ -65,6 +65,7 @@ fn end(inward: Arc<Pipe>, outward: Arc<Pipe>) -> Transport {
             inward.close_reader();
             outward.close_writer();
         })
+        .freeing_reader()
         .buffered()
 }
 

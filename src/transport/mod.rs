@@ -156,7 +156,8 @@ impl Transport {
     #[must_use]
     pub fn with_shutdown(mut self, shutdown: impl Fn() + Send + Sync + 'static) -> Self {
         self.hooks.shutdown = Some(Arc::new(shutdown));
-        self.hooks.frees_writer = true;
+        // Who is wrong about the reader loses no more than its own thread: no caller reads.
+        (self.hooks.frees_reader, self.hooks.frees_writer) = (false, true);
         self
     }
 
@@ -166,13 +167,19 @@ impl Transport {
         self
     }
 
-    /// Sets a shutdown hook that may leave a stuck writer stuck.
+    /// Says that the shutdown hook, which is ours, frees whoever is stuck in the reader.
+    pub(crate) fn freeing_reader(mut self) -> Self {
+        self.hooks.frees_reader = self.hooks.shutdown.is_some();
+        self
+    }
+
+    /// Sets a shutdown hook that may leave a thread stuck in reader or writer.
     pub(crate) fn with_partial_shutdown(
         mut self,
         shutdown: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         self.hooks.shutdown = Some(Arc::new(shutdown));
-        self.hooks.frees_writer = false;
+        (self.hooks.frees_reader, self.hooks.frees_writer) = (false, false);
         self
     }
 

@@ -69,6 +69,7 @@ impl SharedSocket {
         let shutdown = self.shutdown_hook();
         Transport::new(LazyBufReader::new(self.clone()), self)
             .with_shutdown(shutdown)
+            .freeing_reader()
             .buffered()
     }
 

@@ -13,7 +13,7 @@
 use std::fmt::Write as _;
 use std::ops::AddAssign;
 
-use packetstream::{Error, Outcome, Response, Tag};
+use packetstream::{Connection, Error, Outcome, Request, Response, Tag};
 use parking_lot::{Condvar, Mutex};
 
 /// Names one request of one end of one connection; also what its payload says.
@@ -173,6 +173,13 @@ impl Ledger {
         let entry = books.entries[slip.end].get_mut(slip.number)?;
         entry.runs += 1;
         Some(slip)
+    }
+
+    /// Makes a call and enters what comes of it.
+    pub fn call(&self, end: usize, words: usize, connection: &Connection) {
+        let slip = self.ask(end, words);
+        let request = Request::new(1).with_payload(slip.question());
+        self.settle(slip, None, connection.call(request));
     }
 
     /// Enters what the caller was told, and whether an answer is the right one.

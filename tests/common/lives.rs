@@ -9,6 +9,8 @@
     reason = "test helpers; each test binary uses a part of them"
 )]
 
+#[path = "asking.rs"]
+mod asking;
 #[path = "chances.rs"]
 mod chances;
 #[path = "reconnecting_lives.rs"]
@@ -20,14 +22,13 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use packetstream::{
-    BoxError, CloseReport, Connection, ConnectionBuilder, Incoming, OpenGuard, PendingResponse,
-    PendingSet, Request, Transport,
+    BoxError, CloseReport, Connection, ConnectionBuilder, Incoming, OpenGuard, Transport,
 };
 use parking_lot::Mutex;
 
-use super::ledger::{Counts, Fate, Ledger, Slip};
+use super::ledger::{Counts, Ledger};
 use super::narrow::{Harm, Link};
-use super::pairs::{block_on, start};
+use super::pairs::start;
 pub use chances::Over;
 use chances::{Ending, Place, answer, answer_later};
 
@@ -71,6 +72,9 @@ struct Life {
     connections: [Mutex<Option<Connection>>; 2],
     guards: [Mutex<Option<OpenGuard>>; 2],
     harm: Option<Box<dyn Fn(Harm) + Send + Sync>>,
+    /// End 0 serves nothing and has one caller, who may read the answers itself; end 1 asks
+    /// nothing.
+    is_one_sided: bool,
     /// Events until now; some of them set off an ending.
     events: AtomicUsize,
     fuses: Vec<Fuse>,
@@ -91,8 +95,13 @@ pub fn play(seed: u64, plan: Plan) -> Ended {
     let mut rng = Rng::with_seed(seed);
     let rng = &mut rng;
     let Link { ends, harm } = plan.over.link(rng);
-    let callers = [0, 1].map(|_| rng.usize(0..=plan.callers));
-    let requests = rng.usize(1..=plan.requests);
+    let is_one_sided = rng.u8(..4) == 0;
+    let (callers, requests) = if is_one_sided {
+        ([1, 0], 4 * plan.requests)
+    } else {
+        let callers = [0, 1].map(|_| rng.usize(0..=plan.callers));
+        (callers, rng.usize(1..=plan.requests))
+    };
     let most_events = 3 * requests * (callers[0] + callers[1]) + 3;
     let first = rng.usize(..2);
     let fuses: Vec<_> = (0..rng.usize(1..=2))
@@ -115,6 +124,7 @@ pub fn play(seed: u64, plan: Plan) -> Ended {
         connections: Default::default(),
         guards: Default::default(),
         harm,
+        is_one_sided,
         events: AtomicUsize::new(0),
         fuses,
         reports: Mutex::default(),
@@ -199,6 +209,9 @@ impl Life {
         builder: ConnectionBuilder,
         rng: &mut Rng,
     ) -> ConnectionBuilder {
+        if self.is_one_sided && end == 0 || rng.u8(..16) == 0 {
+            return builder;
+        }
         let life = Arc::clone(self);
         let seeds = Mutex::new(rng.fork());
         let kind = rng.u8(..8);
@@ -237,7 +250,7 @@ impl Life {
             .run(end, incoming.payload())
             .ok_or("not for this handler")?;
         self.event();
-        if rng.u8(..4) == 0 {
+        if !self.is_one_sided && rng.u8(..4) == 0 {
             match place {
                 // A slot that nobody lends could be the one that has to answer.
                 Place::Handler if rng.bool() => {
@@ -247,113 +260,6 @@ impl Life {
             }
         }
         answer(slip.answer(incoming.tag()), rng)
-    }
-
-    /// Makes one request (or a few) in one of the ways there are.
-    fn ask(self: &Arc<Self>, end: usize, connection: &Connection, place: Place, rng: &mut Rng) {
-        let words = match rng.u8(..16) {
-            0 => rng.usize(..3000),
-            _ => rng.usize(..8),
-        };
-        let slip = self.ledger.ask(end, words);
-        let request = Request::new(1).with_payload(slip.question());
-        let way = match rng.u8(..12) {
-            // An executor of the user's own blocks the thread, and nobody knows.
-            8 if matches!(place, Place::Handler | Place::Inline) => 7,
-            way => way,
-        };
-        if way == 0 {
-            self.ledger.settle(slip, None, connection.call(request));
-            return self.event();
-        }
-        let request = match way {
-            1 => request.with_timeout(Duration::from_micros(rng.u64(..1000))),
-            _ => request,
-        };
-        let submitted = match way {
-            2 => connection.try_submit(request),
-            _ => connection.submit(request),
-        };
-        self.event();
-        let pending = match submitted {
-            Ok(pending) => pending,
-            Err(error) => return self.ledger.settle(slip, None, Err(error)),
-        };
-        self.take(end, slip, pending, way, connection, rng);
-        self.event();
-    }
-
-    fn take(
-        self: &Arc<Self>,
-        end: usize,
-        slip: Slip,
-        pending: PendingResponse,
-        way: u8,
-        connection: &Connection,
-        rng: &mut Rng,
-    ) {
-        let tag = Some(pending.tag());
-        let ledger = &self.ledger;
-        match way {
-            3 => {
-                let patience = Duration::from_micros(rng.u64(..500));
-                let result = match pending.wait_timeout(patience) {
-                    Ok(result) => result,
-                    Err(pending) => pending.wait(),
-                };
-                ledger.settle(slip, tag, result);
-            }
-            4 => {
-                let outcome = pending.cancel();
-                ledger.enter(slip, Fate::GivenUp(outcome));
-            }
-            5 => {
-                ledger.enter(slip, Fate::Forgotten);
-                drop(pending);
-            }
-            6 | 7 => {
-                let life = Arc::clone(self);
-                pending.on_complete(move |result| {
-                    life.event();
-                    life.ledger.settle(slip, tag, result);
-                });
-            }
-            8 => ledger.settle(slip, tag, block_on(pending)),
-            9 => self.take_several(end, slip, pending, connection, rng),
-            10 => {
-                let canceller = pending.canceller();
-                canceller.cancel();
-                ledger.settle(slip, tag, pending.wait());
-            }
-            _ => ledger.settle(slip, tag, pending.wait()),
-        }
-    }
-
-    /// Adds more, and collects them as they complete.
-    fn take_several(
-        &self,
-        end: usize,
-        slip: Slip,
-        pending: PendingResponse,
-        connection: &Connection,
-        rng: &mut Rng,
-    ) {
-        let mut slips = vec![(slip, pending.tag())];
-        let mut set = PendingSet::from_iter([pending]);
-        for _ in 0..rng.usize(1..4) {
-            let slip = self.ledger.ask(end, rng.usize(..8));
-            match connection.submit(Request::new(1).with_payload(slip.question())) {
-                Ok(pending) => {
-                    slips.push((slip, pending.tag()));
-                    set.insert(pending);
-                }
-                Err(error) => self.ledger.settle(slip, None, Err(error)),
-            }
-        }
-        for (number, result) in set {
-            let (slip, tag) = slips[number];
-            self.ledger.settle(slip, Some(tag), result);
-        }
     }
 
     /// Something has happened: perhaps the end comes now.

@@ -19,6 +19,7 @@ pub fn play_reconnecting(seed: u64, callers: usize, requests: usize) -> Ended {
         connections: Default::default(),
         guards: Default::default(),
         harm: None,
+        is_one_sided: false,
         events: AtomicUsize::new(0),
         fuses: Vec::new(),
         reports: Mutex::default(),

@@ -19,6 +19,7 @@ use loom::thread::{self, JoinHandle};
 
 use super::one_shot::{Answer, OneShot};
 
+mod handover;
 mod one_shot;
 mod reading;
 mod references;
