@@ -13,6 +13,7 @@ mod scripted;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Cursor, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -316,6 +317,36 @@ fn a_write_error_fails_what_was_not_yet_written_at_once_as_not_sent() {
         assert_eq!(later.outcome(), Outcome::NotSent, "{later:?}");
         drop(broken.let_go);
     });
+}
+
+/// Both directions show that a peer has gone, and its end says more than the write error. Here
+/// the end is known only when the call has failed, if that does not wait for it.
+#[test]
+fn a_peer_that_has_gone_is_the_cause_even_if_a_write_shows_it_first() {
+    for _ in 0..10 {
+        watched(|| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (reading, has_read) = bounded(1);
+            let (call_over, is_over) = bounded::<()>(1);
+            let transport = Transport::try_from(ours).unwrap();
+            let transport = transport.with_diagnosis(move || {
+                let _ = reading.send(());
+                let _ = is_over.recv_timeout(Duration::from_millis(5));
+                Some("it has gone home".to_owned())
+            });
+            let guard = Connection::builder().open(transport).unwrap();
+            drop(theirs);
+            has_read.recv().unwrap();
+            let error = guard.call(ask("too late")).unwrap_err();
+            let _ = call_over.send(());
+            assert_eq!(error.outcome(), Outcome::NotSent, "{error:?}");
+            let said =
+                matches!(error.cause(), Error::EndOfInput(Some(why)) if why.contains("home"));
+            assert!(said, "{error:?}");
+            let report = guard.close();
+            assert!(report.cause().is_none(), "{report:?}");
+        });
+    }
 }
 
 #[test]

@@ -42,8 +42,6 @@ pub(super) struct Handover<R> {
     rests: bool,
     /// The receiver is to read as soon as it can.
     is_wanted: bool,
-    /// The receiver has read nothing since it has left the reading.
-    is_away: bool,
     /// How many answers were alone, one after the other.
     streak: u32,
     /// How many must be.
@@ -74,7 +72,6 @@ impl<R> Handover<R> {
             round: 0,
             rests: false,
             is_wanted: false,
-            is_away: false,
             streak: 0,
             needed: LEAST_STREAK,
             taken: 0,
@@ -84,7 +81,6 @@ impl<R> Handover<R> {
     /// The receiver has read something; `is_alone`: an answer with which nothing is left to be
     /// answered, and nothing else. `true`: the reading may be left now.
     pub(super) fn note(&mut self, is_alone: bool) -> bool {
-        self.is_away = false;
         self.streak = if is_alone {
             self.streak.saturating_add(1)
         } else {
@@ -97,7 +93,6 @@ impl<R> Handover<R> {
     pub(super) fn leave(&mut self, reading: R) {
         debug_assert!(matches!(self.place, Place::Receiver));
         self.place = Place::Left(reading);
-        self.is_away = true;
         self.rests = false;
         self.is_wanted = false;
         self.streak = 0;
@@ -132,12 +127,6 @@ impl<R> Handover<R> {
     /// The caller leaves the rest to the receiver, which is to be woken.
     pub(super) fn give_back(&mut self, reading: R) {
         self.place = Place::Back(reading);
-    }
-
-    /// Whether something may have come that the receiver would have read if it had not left the
-    /// reading.
-    pub(super) fn is_away(&self) -> bool {
-        self.is_away
     }
 
     /// Asks for the receiver to read as soon as it can; `true` if it is to be woken for it.

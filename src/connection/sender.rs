@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::outbox::Fate;
 use super::place::{self, Role};
-use super::session::Session;
+use super::session::{Session, Shared};
 use super::state::Queued;
 use crate::error::Error;
+use crate::sync::MutexGuard;
 use crate::wire::{PacketKind, PacketWriter};
 
-/// How long answers may still come in after a write error (law L10).
+/// How long answers may still come in after a write error, and the end of the peer, which may be
+/// the reason for it (law L10).
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
-
-/// How long the end of the input is waited for if callers have been reading.
-const LATE_END: Duration = Duration::from_millis(20);
 
 pub(super) fn run(session: &Arc<Session>) {
     place::enter(session, Role::Sender);
@@ -84,19 +83,16 @@ impl Session {
     /// Fails what can no longer be sent, waits a moment for the answers to what was, and fails
     /// the rest.
     fn output_failed(self: &Arc<Self>, error: Error) {
+        let deadline = Instant::now() + LAST_ANSWERS;
         let mut answers = self.outbox.role.lock().answers;
         self.is_peer_gone.store(true, Ordering::Relaxed);
 
         let mut shared = self.shared.lock();
-        if shared.handover.is_away() {
-            // Why the peer has gone may have come already, with nobody who would have read it.
-            self.want_receiver(&mut shared);
-            let deadline = Instant::now() + LATE_END;
-            while shared.state.input_end().is_none() && !shared.is_forced {
-                if self.progress.wait_until(&mut shared, deadline).timed_out() {
-                    break;
-                }
-            }
+        self.want_receiver(&mut shared);
+        if has_peer_gone(&error) {
+            // The input tells more, and as a rule it ends at the same time: whose end is the cause
+            // should not depend on which of two threads was quicker.
+            self.wait_for_end_of_input(&mut shared, deadline);
         }
         answers += self.outbox.drop_queued();
         let failed =
@@ -118,17 +114,28 @@ impl Session {
         let source = super::source_text(&error);
         log::debug!(target: super::LOG, "{}: {error}{source}", self.config.name);
 
-        let deadline = Instant::now() + LAST_ANSWERS;
         let mut shared = self.shared.lock();
-        while shared.state.input_end().is_none() && !shared.is_forced {
-            if self.progress.wait_until(&mut shared, deadline).timed_out() {
-                break;
-            }
-        }
+        self.wait_for_end_of_input(&mut shared, deadline);
         let has_ended = shared.state.input_end().is_some();
         drop(shared);
         if !has_ended {
             self.force(error, true);
         }
     }
+
+    fn wait_for_end_of_input(&self, shared: &mut MutexGuard<'_, Shared>, deadline: Instant) {
+        while shared.state.input_end().is_none() && !shared.is_forced {
+            if self.progress.wait_until(shared, deadline).timed_out() {
+                break;
+            }
+        }
+    }
+}
+
+/// Whether a write has failed because nobody reads at the other end any more.
+fn has_peer_gone(error: &Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+
+    matches!(error, Error::Write(error)
+        if matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted))
 }
