@@ -34,12 +34,12 @@ const BATCH_OCTETS: usize = 256 * 1024;
 
 /// What reading goes on with, whoever does it.
 pub(super) struct ReadSide {
-    reader: PacketReader<BoxedReader>,
-    batch: Vec<Packet>,
+    pub(super) reader: PacketReader<BoxedReader>,
+    pub(super) batch: Vec<Packet>,
     /// No packet has been dealt out yet.
     is_first: bool,
     /// What a caller has read that was not just its answer.
-    undealt: Option<Filled>,
+    pub(super) undealt: Option<Filled>,
 }
 
 pub(super) fn run(session: &Arc<Session>, connection: &Connection) {
@@ -144,7 +144,7 @@ fn receive(origin: &Arc<Origin>, side: &mut Option<Box<ReadSide>>) -> Ended {
 }
 
 /// What came of one read.
-enum Filled {
+pub(super) enum Filled {
     /// Octets of a packet.
     Partial,
     /// Packets, and what follows the last of them, if that is the end.
@@ -153,7 +153,7 @@ enum Filled {
 
 impl ReadSide {
     /// Waits for a packet, and takes along what has come with it.
-    fn fill(&mut self) -> Filled {
+    pub(super) fn fill(&mut self) -> Filled {
         let mut octets = 0;
         loop {
             let is_empty = self.batch.is_empty();
@@ -177,99 +177,22 @@ impl ReadSide {
     }
 }
 
-/// The reading in the hands of a caller that reads its own answer.
-pub(super) struct TakenReading {
-    session: Arc<Session>,
-    /// Empty once it has been given back.
-    side: Option<Box<ReadSide>>,
-}
-
-impl TakenReading {
-    pub(super) fn new(session: Arc<Session>, side: Box<ReadSide>) -> Self {
-        Self {
-            session,
-            side: Some(side),
-        }
-    }
-
-    /// Reads until the answer is here, or anything else, which is left to the receiver.
-    ///
-    /// A forced end frees the thread that is stuck here, as it would free the receiver.
-    pub(super) fn read_answer(mut self, key: Key) {
-        let Some(side) = &mut self.side else { return };
-        let session = &self.session;
-        let end = loop {
-            match caught(|| side.fill()) {
-                // After a forced end a stream that is only lent is nothing to read from.
-                Ok(Filled::Partial) if session.shared.lock().is_forced => return,
-                Ok(Filled::Partial) => {}
-                Ok(Filled::Batch { end }) => break end,
-                Err(text) => break Some(Error::Panicked(text.into())),
-            }
-        };
-        let is_answer =
-            |packet: &Packet| packet.is_response() && (packet.channel(), packet.tag()) == key;
-        // What is logged is logged by the receiver: a logger is the user's, and may call here.
-        let is_own = end.is_none()
-            && !logs_packets()
-            && matches!(&side.batch[..], [packet] if is_answer(packet))
-            && !side.reader.has_complete_packet();
-        if !is_own {
-            side.undealt = Some(Filled::Batch { end });
-            return;
-        }
-        let mut effects = Effects::default();
-        let mut shared = session.shared.lock();
-        if shared.is_forced {
-            side.undealt = Some(Filled::Batch { end });
-            return;
-        }
-        shared.stats.bytes_received = side.reader.offset();
-        for packet in side.batch.drain(..) {
-            session.apply(&mut shared, packet, &mut effects);
-        }
-        let goodbye = session.queue_goodbyes(&mut shared);
-        session.notify_submitters(&shared);
-        session.outbox.note_answered(shared.state.last_answered());
-        if goodbye.is_none()
-            && shared.is_quiet()
-            && let Some(side) = self.side.take()
-            && shared.handover.put_back(side)
-        {
-            session.inbound.notify_all();
-        }
-        drop(shared);
-        session.ring_if(goodbye);
-        session.settle_all(effects.settled.into_iter());
-    }
-}
-
-impl Drop for TakenReading {
-    /// Gives the reading back to the receiver.
-    fn drop(&mut self) {
-        if let Some(side) = self.side.take() {
-            self.session.shared.lock().handover.give_back(side);
-            self.session.inbound.notify_all();
-        }
-    }
-}
-
 /// Whether a logger may want to see each packet.
-fn logs_packets() -> bool {
+pub(super) fn logs_packets() -> bool {
     log::max_level() == LevelFilter::Trace
 }
 
 impl Shared {
     /// Whether nothing is to be expected of the peer.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.state.outstanding() == 0 && self.closing == Closing::No && !self.is_forced
     }
 }
 
 /// What is to be done about a batch once the lock is released.
 #[derive(Default)]
-struct Effects {
-    settled: Vec<(Arc<OneShot>, Answer)>,
+pub(super) struct Effects {
+    pub(super) settled: Vec<(Arc<OneShot>, Answer)>,
     /// Requests that are served on this thread.
     inline: Vec<Job>,
     /// The number of the last packet that was queued.
@@ -406,7 +329,7 @@ impl Session {
         }
     }
 
-    fn apply(&self, shared: &mut Shared, packet: Packet, effects: &mut Effects) {
+    pub(super) fn apply(&self, shared: &mut Shared, packet: Packet, effects: &mut Effects) {
         let key = (packet.channel(), packet.tag());
         let is_waited = shared.pool.has_waiters();
         match shared.state.receive(&packet, is_waited) {
