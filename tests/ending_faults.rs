@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Cursor, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::watched;
@@ -346,6 +347,39 @@ fn a_peer_that_has_gone_is_the_cause_even_if_a_write_shows_it_first() {
             assert!(said, "{error:?}");
             let report = guard.close();
             assert!(report.cause().is_none(), "{report:?}");
+        });
+    }
+}
+
+/// The peer has asked for more than is started at once, so that reading pauses, and has gone.
+#[test]
+fn a_server_that_cannot_answer_reads_what_has_come_to_its_end() {
+    for _ in 0..3 {
+        watched(|| {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let requests = (0..600_u64).map(|tag| request_packet(0, tag, 0, b"x"));
+            let ends = [Packet::END_OF_REQUESTS, Packet::END_OF_STREAM];
+            let said: Vec<u8> = requests.chain(ends).flat_map(|p| p.transcribe()).collect();
+            theirs.write_all(&said).unwrap();
+            drop(theirs);
+
+            // The first answer shows that nobody reads it; the others take long.
+            let (go_on, goes_on) = bounded::<()>(0);
+            let is_first = AtomicBool::new(true);
+            let builder = Connection::builder()
+                .handler_threads(1)
+                .max_inbound_requests(4)
+                .handler(move |_| {
+                    if !is_first.swap(false, Ordering::Relaxed) {
+                        let _ = goes_on.recv();
+                    }
+                    Ok("answer")
+                });
+            let guard = builder.open(Transport::try_from(ours).unwrap()).unwrap();
+            let _ = guard.wait_end_of_stream();
+            drop(go_on);
+            let report = guard.close();
+            assert!(report.peer_said_goodbye(), "{report:?}");
         });
     }
 }

@@ -177,8 +177,14 @@ impl Session {
         self.notify_submitters(&shared);
         self.notify_receiver(&shared);
         self.want_receiver(&mut shared);
+        let is_taken = shared.handover.is_taken();
         self.progress.notify_all();
         drop(shared);
+        if is_taken {
+            // A caller that reads does not notice that it is told. It must not wait for what follows:
+            // wakers are the user's, and may wait for this very caller.
+            self.free_reader();
+        }
         drop(jobs);
         self.fail_all(failed);
         self.ring_if(goodbye);
@@ -195,6 +201,14 @@ impl Session {
         let shutdown = self.hooks.lock().shutdown.clone();
         if let Some(shutdown) = shutdown {
             self.contained(|| shutdown());
+        }
+    }
+
+    /// Frees a caller that is stuck in reading; a goodbye can still be written.
+    fn free_reader(&self) {
+        let free_reader = self.hooks.lock().free_reader.clone();
+        if let Some(free_reader) = free_reader {
+            self.contained(|| free_reader());
         }
     }
 

@@ -129,6 +129,11 @@ impl<R> Handover<R> {
         self.place = Place::Back(reading);
     }
 
+    /// Whether a caller has the reading.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self.place, Place::Taken)
+    }
+
     /// Asks for the receiver to read as soon as it can; `true` if it is to be woken for it.
     pub(super) fn want(&mut self) -> bool {
         self.is_wanted = matches!(self.place, Place::Left(_) | Place::Taken);

@@ -89,9 +89,9 @@ impl Session {
 
         let mut shared = self.shared.lock();
         self.want_receiver(&mut shared);
-        if has_peer_gone(&error) {
-            // The input tells more, and as a rule it ends at the same time: whose end is the cause
-            // should not depend on which of two threads was quicker.
+        if self.callers_may_read && has_peer_gone(&error) {
+            // The input tells more, and as a rule it has ended, but perhaps nobody was reading. With
+            // nothing to be served, nobody else waits for what follows.
             self.wait_for_end_of_input(&mut shared, deadline);
         }
         answers += self.outbox.drop_queued();

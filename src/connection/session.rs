@@ -233,7 +233,7 @@ impl Session {
             ends_writer: hooks.end_of_write.is_some(),
             callers_may_read: config.handler.is_none()
                 && config.timeout.is_none()
-                && hooks.frees_reader
+                && hooks.free_reader.is_some()
                 && hooks.is_buffered,
             hooks: Mutex::new(hooks),
             streams: Mutex::new(Streams {

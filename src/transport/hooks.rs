@@ -14,8 +14,9 @@ use super::{BoxedReader, BoxedWriter};
 pub(crate) struct Hooks {
     /// Frees a thread that is stuck in the reader or the writer.
     pub(crate) shutdown: Option<ShutdownHook>,
-    /// Whether `shutdown` is known to free whoever is stuck in the reader, and not just said to.
-    pub(crate) frees_reader: bool,
+    /// Frees whoever is stuck in the reader, for certain. Writing goes on, if the system can do one
+    /// without the other.
+    pub(crate) free_reader: Option<ShutdownHook>,
     /// Whether `shutdown` frees whoever is stuck in the writer for certain.
     pub(crate) frees_writer: bool,
     /// Whether the writer takes 4 KiB that the peer has not read without blocking.
@@ -38,7 +39,7 @@ impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hooks")
             .field("shutdown", &self.shutdown.is_some())
-            .field("frees_reader", &self.frees_reader)
+            .field("free_reader", &self.free_reader.is_some())
             .field("frees_writer", &self.frees_writer)
             .field("is_buffered", &self.is_buffered)
             .field("end_of_write", &self.end_of_write.is_some())
@@ -150,7 +151,7 @@ mod tests {
             .with_shutdown(count(1))
             .with_end_of_write(count(10))
             .with_diagnosis(|| Some("why".to_owned()))
-            .freeing_reader()
+            .freeing_reader(count(1000))
             .buffered();
         let shown = format!("{transport:?}");
 
@@ -158,9 +159,10 @@ mod tests {
         assert_eq!(shown, format!("Transport {{ hooks: {hooks:?}, .. }}"));
         assert!(!shown.contains("false"), "{shown}");
         hooks.shutdown.unwrap()();
+        hooks.free_reader.unwrap()();
         hooks.end_of_write.unwrap()();
         hooks.finish.unwrap()(None);
-        assert_eq!(calls.load(Ordering::SeqCst), 111);
+        assert_eq!(calls.load(Ordering::SeqCst), 1111);
         assert_eq!(hooks.diagnosis.unwrap()().as_deref(), Some("why"));
     }
 }

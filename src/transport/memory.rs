@@ -60,12 +60,13 @@ fn end(inward: Arc<Pipe>, outward: Arc<Pipe>) -> Transport {
     let writer = PipeWriter {
         pipe: Arc::clone(&outward),
     };
+    let read_from = Arc::clone(&inward);
     Transport::new(reader, writer)
         .with_shutdown(move || {
             inward.close_reader();
             outward.close_writer();
         })
-        .freeing_reader()
+        .freeing_reader(move || read_from.close_reader())
         .buffered()
 }
 
@@ -193,7 +194,9 @@ impl Drop for PipeWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_connected, assert_shutdown_frees, within_deadline};
+    use super::super::testing::{
+        assert_connected, assert_frees_reader_alone, assert_shutdown_frees, within_deadline,
+    };
     use super::*;
 
     fn broken(result: io::Result<usize>) -> bool {
@@ -204,6 +207,12 @@ mod tests {
     fn carries_octets_both_ways() {
         let (one, other) = Transport::pair();
         assert_connected(one, other);
+    }
+
+    #[test]
+    fn reader_is_freed_alone() {
+        let (one, other) = Transport::pair();
+        assert_frees_reader_alone(one, other);
     }
 
     #[test]

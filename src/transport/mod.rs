@@ -157,7 +157,7 @@ impl Transport {
     pub fn with_shutdown(mut self, shutdown: impl Fn() + Send + Sync + 'static) -> Self {
         self.hooks.shutdown = Some(Arc::new(shutdown));
         // Who is wrong about the reader loses no more than its own thread: no caller reads.
-        (self.hooks.frees_reader, self.hooks.frees_writer) = (false, true);
+        (self.hooks.free_reader, self.hooks.frees_writer) = (None, true);
         self
     }
 
@@ -167,9 +167,9 @@ impl Transport {
         self
     }
 
-    /// Says that the shutdown hook, which is ours, frees whoever is stuck in the reader.
-    pub(crate) fn freeing_reader(mut self) -> Self {
-        self.hooks.frees_reader = self.hooks.shutdown.is_some();
+    /// Sets what frees whoever is stuck in the reader, which the shutdown hook has to do as well.
+    pub(crate) fn freeing_reader(mut self, free: impl Fn() + Send + Sync + 'static) -> Self {
+        self.hooks.free_reader = Some(Arc::new(free));
         self
     }
 
@@ -179,7 +179,7 @@ impl Transport {
         shutdown: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         self.hooks.shutdown = Some(Arc::new(shutdown));
-        (self.hooks.frees_reader, self.hooks.frees_writer) = (false, false);
+        (self.hooks.free_reader, self.hooks.frees_writer) = (None, false);
         self
     }
 

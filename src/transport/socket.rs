@@ -66,10 +66,10 @@ impl SharedSocket {
     }
 
     pub(super) fn into_transport(self) -> Transport {
-        let shutdown = self.shutdown_hook();
+        let (shutdown, free_reader) = (self.shutdown_hook(), self.free_reader_hook());
         Transport::new(LazyBufReader::new(self.clone()), self)
             .with_shutdown(shutdown)
-            .freeing_reader()
+            .freeing_reader(free_reader)
             .buffered()
     }
 
@@ -84,6 +84,24 @@ impl SharedSocket {
                 // It fails only if the connection is gone, and then nobody is stuck in it.
                 let _ = socket.stream.shutdown(Shutdown::Both);
                 socket.patience.end();
+            }
+        }
+    }
+
+    /// Returns what frees the thread that reads this socket, and lets the other write. It holds no
+    /// share of the socket either.
+    fn free_reader_hook(&self) -> impl Fn() + Send + Sync + use<> {
+        // Elsewhere a read that has begun may not notice that its direction is shut.
+        let direction = if cfg!(target_os = "linux") {
+            Shutdown::Read
+        } else {
+            Shutdown::Both
+        };
+        let socket = Arc::downgrade(&self.socket);
+        move || {
+            if let Some(socket) = Weak::upgrade(&socket) {
+                // As above.
+                let _ = socket.stream.shutdown(direction);
             }
         }
     }
@@ -112,6 +130,8 @@ mod tests {
     use std::io::BufRead;
     use std::net::TcpListener;
 
+    #[cfg(target_os = "linux")]
+    use super::super::testing::assert_frees_reader_alone;
     use super::super::testing::{assert_connected, assert_shutdown_frees, within_deadline};
     use super::*;
 
@@ -133,6 +153,15 @@ mod tests {
         let observer = one.try_clone().unwrap();
         let _transport = Transport::try_from(one).unwrap();
         assert!(observer.nodelay().unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn reader_is_freed_alone() {
+        let (one, other) = tcp_pair();
+        assert_frees_reader_alone(one.try_into().unwrap(), other.try_into().unwrap());
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_frees_reader_alone(one.try_into().unwrap(), other.try_into().unwrap());
     }
 
     #[test]

@@ -54,6 +54,34 @@ pub(super) fn assert_connected(one: Transport, other: Transport) {
     assert_carries(other_writer, one_reader);
 }
 
+/// Asserts that the reader can be freed without the writer.
+pub(super) fn assert_frees_reader_alone(transport: Transport, peer: Transport) {
+    let parts = transport.split();
+    let (mut reader, mut writer) = (parts.reader, parts.writer);
+    let free_reader = parts.hooks.free_reader.unwrap();
+    let (mut peer_reader, _peer_writer) = peer.into_parts();
+    within_deadline(move || {
+        let (read, reads) = mpsc::channel();
+        thread::Builder::new()
+            .name("stuck reader".to_owned())
+            .spawn(move || read.send(reader.read(&mut [0])))
+            .unwrap();
+        assert!(
+            reads.recv_timeout(STUCK).is_err(),
+            "the reader is not stuck"
+        );
+        free_reader();
+        assert_eq!(reads.recv_timeout(DEADLINE).unwrap().unwrap(), 0);
+        writer
+            .write_all(b"x")
+            .and_then(|()| writer.flush())
+            .unwrap();
+        let mut said = [0; 1];
+        peer_reader.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"x");
+    });
+}
+
 /// Asserts that the shutdown hook frees a reader for which nothing comes and a writer whose octets
 /// nobody takes. `_peer` is the other end, which stays open meanwhile.
 pub(super) fn assert_shutdown_frees(transport: Transport, _peer: impl Sized) {
