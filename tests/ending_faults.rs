@@ -324,8 +324,8 @@ fn a_write_error_fails_what_was_not_yet_written_at_once_as_not_sent() {
 /// the end is known only when the call has failed, if that does not wait for it.
 #[test]
 fn a_peer_that_has_gone_is_the_cause_even_if_a_write_shows_it_first() {
-    for _ in 0..10 {
-        watched(|| {
+    watched(|| {
+        let outcomes = [(); 10].map(|()| {
             let (ours, theirs) = UnixStream::pair().unwrap();
             let (reading, has_read) = bounded(1);
             let (call_over, is_over) = bounded::<()>(1);
@@ -340,15 +340,19 @@ fn a_peer_that_has_gone_is_the_cause_even_if_a_write_shows_it_first() {
             has_read.recv().unwrap();
             let error = guard.call(ask("too late")).unwrap_err();
             let _ = call_over.send(());
-            // Unknown, if the write was under way just when the end was told after all.
-            assert_ne!(error.outcome(), Outcome::NotRun, "{error:?}");
             let said =
                 matches!(error.cause(), Error::EndOfInput(Some(why)) if why.contains("home"));
             assert!(said, "{error:?}");
             let report = guard.close();
             assert!(report.cause().is_none(), "{report:?}");
+            error.outcome()
         });
-    }
+        // Unknown only if the write was under way just when the end was told, which is rare.
+        let is_known = |outcome: &&Outcome| **outcome == Outcome::NotSent;
+        let known = outcomes.iter().filter(is_known).count();
+        assert!(known >= outcomes.len() / 2, "{outcomes:?}");
+        assert!(!outcomes.contains(&Outcome::NotRun), "{outcomes:?}");
+    });
 }
 
 /// The peer has asked for more than is started at once, so that reading pauses, and has gone.

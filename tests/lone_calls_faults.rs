@@ -410,8 +410,8 @@ fn a_reset_is_told_as_ever() {
 /// A call meets the end of the peer before anybody has read it.
 #[test]
 fn a_peer_that_has_gone_between_two_calls_is_no_fault_of_writing() {
-    for _ in 0..20 {
-        watched(|| {
+    watched(|| {
+        let outcomes = [(); 20].map(|()| {
             let mut scene = Scene::new(patient());
             scene.leave();
             let Scene { peer, .. } = &mut scene;
@@ -420,12 +420,16 @@ fn a_peer_that_has_gone_between_two_calls_is_no_fault_of_writing() {
             scene.ask(asking("too late"));
             let error = scene.answered().unwrap_err();
             assert!(matches!(error.cause(), Error::EndOfInput(_)), "{error:?}");
-            // Unknown, if the write was under way just when the end was read.
-            assert_ne!(error.outcome(), Outcome::NotRun);
             let report = scene.guard().close();
             assert!(report.cause().is_none(), "{report:?}");
+            error.outcome()
         });
-    }
+        // Unknown only if the write was under way just when the end was read, which is rare.
+        let is_known = |outcome: &&Outcome| **outcome == Outcome::NotSent;
+        let known = outcomes.iter().filter(is_known).count();
+        assert!(known >= outcomes.len() / 2, "{outcomes:?}");
+        assert!(!outcomes.contains(&Outcome::NotRun), "{outcomes:?}");
+    });
 }
 
 /// A hook of the user's in the place of ours is not relied on for callers.

@@ -1,8 +1,11 @@
 //! The two ends of a connection in this process, and the small payloads that they exchange.
 
+use std::collections::VecDeque;
 use std::io;
 
-use packetstream::{BoxError, Connection, ConnectionBuilder, OpenGuard, Transport};
+use packetstream::{
+    BoxError, Connection, ConnectionBuilder, OpenGuard, PendingResponse, Request, Transport,
+};
 
 #[cfg(not(unix))]
 pub(crate) use std::net::TcpStream as Socket;
@@ -87,4 +90,25 @@ pub(crate) fn check(answer: &[u8], number: usize) -> Result<(), BoxError> {
     } else {
         Err("a wrong answer".into())
     }
+}
+
+/// Makes calls of which `window` are outstanding, once there are as many.
+pub(crate) fn pipelined_calls(
+    client: &Connection,
+    calls: usize,
+    window: usize,
+) -> Result<(), BoxError> {
+    let mut outstanding: VecDeque<(usize, PendingResponse)> = VecDeque::with_capacity(window);
+    for number in 0..calls {
+        if outstanding.len() == window {
+            outstanding.pop_front().map_or(Ok(()), collect)?;
+        }
+        let pending = client.submit(Request::new(0).with_payload(payload(number)))?;
+        outstanding.push_back((number, pending));
+    }
+    outstanding.into_iter().try_for_each(collect)
+}
+
+fn collect((number, pending): (usize, PendingResponse)) -> Result<(), BoxError> {
+    check(pending.wait()?.payload(), number)
 }

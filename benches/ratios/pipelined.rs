@@ -1,12 +1,11 @@
 //! Calls of 16 octets of which 256 are outstanding.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::thread::Builder;
 
-use packetstream::{BoxError, Connection, PendingResponse, Request};
+use packetstream::{BoxError, Connection};
 
-use crate::ends::{Ends, SMALL, Socket, check, payload, reversing, sockets};
+use crate::ends::{Ends, SMALL, Socket, check, payload, pipelined_calls, reversing, sockets};
 use crate::measure::side_by_side;
 use crate::options::Options;
 use crate::results::{Comparison, Work};
@@ -44,27 +43,6 @@ pub(crate) fn both(options: &Options) -> Result<[Comparison; 2], BoxError> {
     threads.close()?;
     inline.close()?;
     Ok(comparisons)
-}
-
-/// Makes calls of which `window` are outstanding, once there are as many.
-pub(crate) fn pipelined_calls(
-    client: &Connection,
-    calls: usize,
-    window: usize,
-) -> Result<(), BoxError> {
-    let mut outstanding: VecDeque<(usize, PendingResponse)> = VecDeque::with_capacity(window);
-    for number in 0..calls {
-        if outstanding.len() == window {
-            outstanding.pop_front().map_or(Ok(()), collect)?;
-        }
-        let pending = client.submit(Request::new(0).with_payload(payload(number)))?;
-        outstanding.push_back((number, pending));
-    }
-    outstanding.into_iter().try_for_each(collect)
-}
-
-fn collect((number, pending): (usize, PendingResponse)) -> Result<(), BoxError> {
-    check(pending.wait()?.payload(), number)
 }
 
 /// The client of a server that takes messages and reverses them.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use packetstream::{BoxError, Connection, ConnectionBuilder, PendingResponse, Request, Responder};
 use parking_lot::Mutex;
 
-use crate::ends::{Ends, Socket, check, payload, reversing};
+use crate::ends::{Ends, Socket, check, payload, pipelined_calls, reversing};
 use crate::measure::{Way, in_turns, side_by_side};
 use crate::options::Options;
-use crate::pipelined::{WINDOW, pipelined_calls};
+use crate::pipelined::WINDOW;
 use crate::process::allow_many_descriptors;
 use crate::small::{floor_call, reversing_socket};
 

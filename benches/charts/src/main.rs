@@ -6,6 +6,9 @@
 //! `ratios` compares medians; this is to see what lies beside them.
 
 mod draw;
+#[path = "../../ratios/ends.rs"]
+#[allow(dead_code, reason = "the bench uses more of it")]
+mod ends;
 mod measure;
 
 use std::fs;
