@@ -5,7 +5,9 @@
 //! only request there is, or has just made an answer, which saves it the way through another
 //! thread. There is one queue, one order, one place that writes and one that fails.
 
-use std::io;
+#[path = "write_side.rs"]
+mod write_side;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
@@ -15,19 +17,10 @@ use crossbeam_channel::{Receiver, Sender};
 use log::LevelFilter;
 use parking_lot::Mutex;
 
+pub(super) use self::write_side::{Fate, WriteSide};
 use super::session::Session;
 pub(super) use super::sharing::{MayWrite, Sharing};
 use super::state::Queued;
-use super::text::caught;
-use super::unread::Unread;
-use crate::error::Error;
-use crate::transport::BoxedWriter;
-use crate::wire::{PacketKind, PacketWriter};
-
-/// How many packets are taken out of the queue at once, at most.
-const BATCH: usize = 128;
-/// The same in octets; what is taken out counts as sent.
-const BATCH_OCTETS: usize = 1024 * 1024;
 
 /// How much may wait for company within the flush grace before it is sent all the same: about
 /// what one write takes.
@@ -76,50 +69,13 @@ pub(super) struct Outbox {
     pub(super) octets: AtomicU64,
 }
 
-/// How far writing has come.
-#[derive(Clone, Debug)]
-pub(super) enum Fate {
-    Working,
-    /// `END_OF_STREAM` has been flushed.
-    Ended,
-    Failed(Error),
-    /// Given up by a forced end.
-    Abandoned,
-}
-
-/// What the holder of the role has to itself.
-pub(super) struct WriteSide {
-    pub(super) writer: Option<PacketWriter<BoxedWriter>>,
-    batch: Vec<Queued>,
-    last_taken: u64,
-    is_unflushed: bool,
-    /// Since when something has been waiting in the buffer.
-    pub(super) waiting_since: Option<Instant>,
-    unread: Unread,
-    /// The requests since the last flush: number, and where the packet starts in the stream.
-    unflushed: Vec<(u64, u64)>,
-    /// Answers in the buffer, or in the batch that a write error cut short.
-    pub(super) answers: u64,
-    pub(super) fate: Fate,
-}
-
 impl Outbox {
     pub(super) fn new(grace: Duration, sharing: Sharing) -> Self {
         let (queue, queued) = crossbeam_channel::unbounded();
         Self {
             queue,
             queued,
-            role: Mutex::new(WriteSide {
-                writer: None,
-                batch: Vec::new(),
-                last_taken: 0,
-                is_unflushed: false,
-                waiting_since: None,
-                unread: Unread::default(),
-                unflushed: Vec::new(),
-                answers: 0,
-                fate: Fate::Working,
-            }),
+            role: Mutex::new(WriteSide::new()),
             wanted: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
             mode: AtomicU8::new(AWAKE),
@@ -333,135 +289,5 @@ impl Drop for Gathering<'_> {
         if is_wanted || !self.outbox.queued.is_empty() {
             self.outbox.ring();
         }
-    }
-}
-
-impl WriteSide {
-    /// Whether writing what is queued cannot block.
-    fn has_room(&mut self, outbox: &Outbox) -> bool {
-        let answered = outbox.answered.load(Ordering::Acquire);
-        let octets = outbox.queued_octets.load(Ordering::Relaxed);
-        self.unread.has_room(answered, outbox.queued.len(), octets)
-    }
-
-    /// Writes what is queued, and flushes if that is due. With `at_most`, takes no more than that
-    /// many packets and flushes in any case. What comes of it is in `fate`.
-    pub(super) fn pump(&mut self, session: &Arc<Session>, at_most: Option<usize>) {
-        let outbox = &session.outbox;
-        if !matches!(self.fate, Fate::Working) {
-            return;
-        }
-        if outbox.is_abandoned.load(Ordering::SeqCst) {
-            self.fate = Fate::Abandoned;
-            return;
-        }
-        // The user's `Write` may panic. The role is released all the same, and the connection
-        // fails like after any other write error.
-        match caught(|| self.write(session, at_most)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.fate = Fate::Failed(Error::Write(Arc::new(error))),
-            Err(text) => self.fate = Fate::Failed(Error::Panicked(text.into())),
-        }
-        if !matches!(self.fate, Fate::Working) {
-            outbox.is_over.store(true, Ordering::SeqCst);
-        }
-        if matches!(self.fate, Fate::Failed(_)) {
-            let sent = self.last_sent();
-            outbox.handed_over.fetch_min(sent, Ordering::SeqCst);
-        }
-        if let Some(writer) = &self.writer {
-            outbox.writes.store(writer.writes(), Ordering::Relaxed);
-            outbox.octets.store(writer.written(), Ordering::Relaxed);
-        }
-    }
-
-    /// The number up to which the transport took something of each request. What it took nothing
-    /// of was not sent, though it was in the buffer.
-    fn last_sent(&self) -> u64 {
-        let taken = self.writer.as_ref().map_or(0, PacketWriter::written);
-        let unsent = self.unflushed.iter().find(|(_, start)| *start >= taken);
-        unsent.map_or(u64::MAX, |(number, _)| number.saturating_sub(1))
-    }
-
-    fn write(&mut self, session: &Arc<Session>, at_most: Option<usize>) -> io::Result<()> {
-        let outbox = &session.outbox;
-        let Some(writer) = &mut self.writer else {
-            return Ok(());
-        };
-        let mut has_ended = false;
-        let mut left = at_most.unwrap_or(usize::MAX);
-        while !has_ended {
-            let mut octets = 0;
-            while self.batch.len() < BATCH.min(left)
-                && octets < BATCH_OCTETS
-                && let Some(queued) = outbox.pop()
-            {
-                octets += queued.packet.payload().len();
-                self.batch.push(queued);
-            }
-            left -= self.batch.len();
-            let Some(last) = self.batch.last() else {
-                break;
-            };
-            self.last_taken = last.number;
-            let octets = octets as u64;
-            outbox.queued_octets.fetch_sub(octets, Ordering::Relaxed);
-            self.unread.note(last.number, self.batch.len(), octets);
-            session.take(&mut self.batch);
-            let answers = self
-                .batch
-                .iter()
-                .filter(|queued| queued.packet.is_response());
-            self.answers += answers.count() as u64;
-            for queued in self.batch.drain(..) {
-                log::trace!(target: super::LOG_WIRE, "{}: sends {}", session.config.name, queued.packet);
-                outbox.handed_over.store(queued.number, Ordering::SeqCst);
-                let is_request = matches!(queued.packet.kind(), PacketKind::Request(_));
-                if is_request && outbox.are_requests_cut.load(Ordering::SeqCst) {
-                    continue;
-                }
-                self.is_unflushed = true;
-                if is_request {
-                    let start = writer
-                        .written()
-                        .saturating_add(writer.buffered_len() as u64);
-                    self.unflushed.push((queued.number, start));
-                    if self.unflushed.len() > BATCH * 8 {
-                        let taken = writer.written();
-                        self.unflushed.retain(|(_, start)| *start >= taken);
-                    }
-                }
-                writer.write_packet(&queued.packet)?;
-                has_ended |= queued.packet.kind() == PacketKind::EndOfStream;
-            }
-        }
-        if self.is_unflushed {
-            let is_due = at_most.is_some()
-                || has_ended
-                || outbox.grace.is_zero()
-                || writer.buffered_len() >= WAITING_OCTETS
-                || outbox.wanted.load(Ordering::SeqCst) > outbox.flushed.load(Ordering::SeqCst)
-                || self.waiting_since.is_some_and(|since| {
-                    outbox
-                        .grace_end(since)
-                        .is_some_and(|end| Instant::now() >= end)
-                });
-            if !is_due {
-                self.waiting_since.get_or_insert_with(Instant::now);
-                return Ok(());
-            }
-            writer.flush()?;
-            outbox.flushes.fetch_add(1, Ordering::Relaxed);
-        }
-        self.is_unflushed = false;
-        self.unflushed.clear();
-        self.unflushed.shrink_to(BATCH * 8);
-        self.waiting_since = None;
-        self.answers = 0;
-        outbox.flushed.store(self.last_taken, Ordering::SeqCst);
-        if has_ended {
-            self.fate = Fate::Ended;
-        }
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! | thread | started | blocks on | ends |
 //! |---|---|---|---|
-//! | sender | at open | `Write`, and parked when there is nothing to write | after flushing `END_OF_STREAM`; 100 ms after a write error; by force |
+//! | sender | at open | `Write`; parked when there is nothing to write; `progress` after a write error | after flushing `END_OF_STREAM`; 100 ms after a write error; by force |
 //! | receiver | at open | `BufRead`; `inbound` over the inbound budget, while nobody here waits for the peer; `inbound` while callers read; with the reading offered: the handler, `Write` | at the end of input, an error of the peer, by force |
 //! | worker, any number | for the first request, and when slots are lent | the handler, `work`, `Write` if that can be freed | when no request can arrive any more |
 //! | callbacks | for the first `on_complete` that has to wait | its queue | once every request is settled |
