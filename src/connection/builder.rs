@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -332,7 +332,7 @@ impl ConnectionBuilder {
 
     /// Builds a connection over a transport, to be opened later, and once.
     pub fn build(self, transport: Transport) -> Connection {
-        Connection::new(self.into_config(), Source::Fixed, Some(transport))
+        Connection::new(self.into_config(), Source::Fixed(OnceLock::new()), Some(transport))
     }
 
     /// Builds a connection that makes its transport when it is first opened, and again when it is

@@ -215,9 +215,10 @@ impl Session {
             self.outbox.limit_held();
             return self.go_on(shared, origin);
         }
-        drop(shared);
         last.octets = octets;
-        self.send_answer(&last, is_held, MayWrite::Freely);
+        let sending = self.sending(&last, is_held);
+        drop(shared);
+        self.send_answer(sending, MayWrite::Freely);
         self.go_on(self.shared.lock(), origin)
     }
 

@@ -37,7 +37,7 @@ mod unread;
 mod workers;
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -113,8 +113,8 @@ struct Inner {
 
 /// Where transports come from.
 enum Source {
-    /// Given once, when the connection was built.
-    Fixed,
+    /// Given once, when the connection was built: there is one session at most, once it is open.
+    Fixed(OnceLock<Arc<Session>>),
     OnDemand(Box<dyn Connector>),
 }
 
@@ -185,7 +185,10 @@ impl Connection {
 
     /// Returns the present session, or the last one.
     fn session(&self) -> Option<Arc<Session>> {
-        self.inner.life.lock().session.clone()
+        match &self.inner.source {
+            Source::Fixed(session) => session.get().cloned(),
+            Source::OnDemand(_) => self.inner.life.lock().session.clone(),
+        }
     }
 
     /// Queues a request and returns the future of its answer.

@@ -133,6 +133,14 @@ impl OneShot {
         }
     }
 
+    /// The answer, if there is one, of a place that nobody else has any more.
+    pub(super) fn into_answer(self) -> Option<Answer> {
+        match self.content.into_inner() {
+            Content::Settled(answer) => Some(answer),
+            Content::Waiting(_) | Content::Taken => None,
+        }
+    }
+
     /// Takes the answer out, or has the waker woken when there is one.
     pub(super) fn poll(&self, waker: &Waker) -> Option<Answer> {
         // Cloning and dropping a waker is the caller's code: not under the lock.

@@ -60,8 +60,8 @@ impl Connection {
             (Source::OnDemand(connector), _) => connector
                 .connect()
                 .map_err(|error| Error::Connect(Arc::new(error)))?,
-            (Source::Fixed, Some(transport)) => transport,
-            (Source::Fixed, None) => return Err(Error::Closed),
+            (Source::Fixed(_), Some(transport)) => transport,
+            (Source::Fixed(_), None) => return Err(Error::Closed),
         };
         match Session::start(self, transport) {
             Ok(reference) => {
@@ -81,7 +81,12 @@ impl Connection {
 
     /// Makes a session the present one; returns the last one.
     pub(super) fn publish(&self, session: &Arc<Session>) -> Option<Arc<Session>> {
-        self.inner.life.lock().session.replace(Arc::clone(session))
+        let mut life = self.inner.life.lock();
+        if let Source::Fixed(first) = &self.inner.source {
+            // Without the lock for each request. There is no second one.
+            let _ = first.set(Arc::clone(session));
+        }
+        life.session.replace(Arc::clone(session))
     }
 }
 

@@ -15,12 +15,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use log::LevelFilter;
-use parking_lot::Mutex;
-
 pub(super) use self::write_side::{Fate, WriteSide};
-use super::session::Session;
+use super::session::{Session, Shared};
 pub(super) use super::sharing::{MayWrite, Sharing};
 use super::state::Queued;
+use crate::sync::Mutex;
 
 /// How much may wait for company within the flush grace before it is sent all the same: about
 /// what one write takes.
@@ -51,14 +50,16 @@ pub(super) struct Outbox {
     grace: Duration,
     /// What others than the sender may do.
     sharing: Sharing,
-    /// The octets of the payloads in the queue.
-    queued_octets: AtomicU64,
+    /// The octets of all payloads that were ever queued: changed under the session's lock only.
+    pushed_octets: AtomicU64,
+    /// Those of them that have left the queue: changed by the holder of the role only.
+    popped_octets: AtomicU64,
     /// The number of the last request of ours that has been answered.
     answered: AtomicU64,
     is_abandoned: AtomicBool,
     /// Somebody wakes several who wait, and sees to what they queue when that is done.
     is_gathering: AtomicBool,
-    /// The number of the last packet that was given to the writer.
+    /// A number up to which all requests may have been given to the writer, and none after it.
     handed_over: AtomicU64,
     /// Requests that have not been handed over must not be any more.
     are_requests_cut: AtomicBool,
@@ -82,7 +83,8 @@ impl Outbox {
             sender: OnceLock::new(),
             grace,
             sharing,
-            queued_octets: AtomicU64::new(0),
+            pushed_octets: AtomicU64::new(0),
+            popped_octets: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             is_abandoned: AtomicBool::new(false),
             is_gathering: AtomicBool::new(false),
@@ -99,7 +101,7 @@ impl Outbox {
     /// the queue.
     pub(super) fn push(&self, queued: Queued) {
         let octets = queued.packet.payload().len() as u64;
-        self.queued_octets.fetch_add(octets, Ordering::Relaxed);
+        grow(&self.pushed_octets, octets);
         // Cannot fail: the other end of the queue lives as long as this one.
         let _ = self.queue.send(queued);
     }
@@ -126,25 +128,29 @@ impl Outbox {
     /// Has nobody wake the sender, or write by itself, for what is queued or wanted from now on,
     /// until the guard is dropped: to be held only while the thread cannot block. If several do,
     /// the first to drop it ends that for all, which costs a wake-up and no more.
-    pub(super) fn gather(&self) -> Gathering<'_> {
+    pub(super) fn gather<'session>(
+        &'session self,
+        shared: &'session Mutex<Shared>,
+    ) -> Gathering<'session> {
         self.is_gathering.store(true, Ordering::SeqCst);
-        Gathering { outbox: self }
+        Gathering {
+            outbox: self,
+            shared,
+        }
     }
 
-    /// Lets the sender know of a packet that nobody waits for.
-    pub(super) fn notify(&self, octets: usize) {
-        // Pairs with the fence in `rest`: either we see that it rests, or it sees the packet.
-        fence(Ordering::SeqCst);
-        if self.is_gathering.load(Ordering::SeqCst) {
-            return;
+    /// Says whether the sender is to be [rung](Self::ring) for packets of so many octets that
+    /// nobody waits for. To be asked under the session's lock, after they were queued: the sender
+    /// looks at the queue under that lock before it rests, so either we see that it does, or it
+    /// sees them.
+    pub(super) fn rests_for(&self, octets: usize) -> bool {
+        if self.is_gathering.load(Ordering::Relaxed) {
+            return false;
         }
-        let wakes = match self.mode.load(Ordering::SeqCst) {
+        match self.mode.load(Ordering::Relaxed) {
             IDLE => true,
             GRACE => octets >= WAITING_OCTETS || self.queued.len() >= WAITING_PACKETS,
             _ => false,
-        };
-        if wakes {
-            self.ring();
         }
     }
 
@@ -218,17 +224,24 @@ impl Outbox {
     }
 
     /// Parks the sender until something is to be done, or until the deadline.
-    pub(super) fn rest(&self, deadline: Option<Instant>) {
-        let mode = if deadline.is_some() { GRACE } else { IDLE };
-        self.mode.store(mode, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let is_wanted = match deadline {
-            None => !self.queued.is_empty(),
-            Some(_) => {
-                self.wanted.load(Ordering::SeqCst) > self.flushed.load(Ordering::SeqCst)
-                    || self.queued.len() >= WAITING_PACKETS
-            }
+    pub(super) fn rest(&self, shared: &Mutex<Shared>, deadline: Option<Instant>) {
+        let queue_is_due = {
+            // See `rests_for`.
+            let _shared = shared.lock();
+            let mode = if deadline.is_some() { GRACE } else { IDLE };
+            self.mode.store(mode, Ordering::SeqCst);
+            let least = if deadline.is_some() {
+                WAITING_PACKETS
+            } else {
+                1
+            };
+            self.queued.len() >= least
         };
+        // Pairs with those in `flush` and `want`.
+        fence(Ordering::SeqCst);
+        let is_wanted = queue_is_due
+            || deadline.is_some()
+                && self.wanted.load(Ordering::SeqCst) > self.flushed.load(Ordering::SeqCst);
         let is_over = || self.is_over.load(Ordering::SeqCst);
         if !is_wanted && !is_over() && !self.is_abandoned.load(Ordering::SeqCst) {
             match deadline {
@@ -253,6 +266,13 @@ impl Outbox {
         self.handed_over.load(Ordering::SeqCst)
     }
 
+    /// Takes note that all up to that number is given to the writer now; `true` if that is too
+    /// late for requests.
+    fn hand_over(&self, number: u64) -> bool {
+        self.handed_over.store(number, Ordering::SeqCst);
+        self.are_requests_cut.load(Ordering::SeqCst)
+    }
+
     pub(super) fn last_handed_over(&self) -> u64 {
         self.handed_over.load(Ordering::SeqCst)
     }
@@ -271,22 +291,33 @@ impl Outbox {
     }
 }
 
+/// Adds to a number that nobody else changes meanwhile, for others to read.
+fn grow(number: &AtomicU64, by: u64) {
+    let sum = number.load(Ordering::Relaxed).wrapping_add(by);
+    number.store(sum, Ordering::Relaxed);
+}
+
 /// While it lives, the sender is not woken for what is queued or wanted.
-pub(super) struct Gathering<'outbox> {
-    outbox: &'outbox Outbox,
+pub(super) struct Gathering<'session> {
+    outbox: &'session Outbox,
+    shared: &'session Mutex<Shared>,
 }
 
 impl Drop for Gathering<'_> {
     fn drop(&mut self) {
         self.outbox.is_gathering.store(false, Ordering::SeqCst);
-        // Pairs with who queues, or wants, and then looks: either it sees that this is over, or it
-        // is seen here.
+        // Pairs with who queues under the lock, or wants, and then looks: either it sees that this
+        // is over, or it is seen here.
+        let is_queued = {
+            let _shared = self.shared.lock();
+            !self.outbox.queued.is_empty()
+        };
         fence(Ordering::SeqCst);
         // What is wanted may have left the queue for the buffer, where the sender leaves it for
         // the grace.
         let wanted = self.outbox.wanted.load(Ordering::SeqCst);
         let is_wanted = wanted > self.outbox.flushed.load(Ordering::SeqCst);
-        if is_wanted || !self.outbox.queued.is_empty() {
+        if is_wanted || is_queued {
             self.outbox.ring();
         }
     }

@@ -80,6 +80,20 @@ pub struct PendingResponse<T = Response> {
     reference: Option<Reference>,
 }
 
+/// Decodes on the thread that asked for it, and lets go of the connection afterwards.
+fn decode<T>(
+    answer: Answer,
+    decode: Option<Decode<T>>,
+    reference: &mut Option<Reference>,
+) -> Result<T> {
+    let _released_last = reference.take();
+    match (answer, decode) {
+        (Ok(response), Some(decode)) => decode(response),
+        (Err(error), _) => Err(error),
+        (Ok(_), None) => Err(Error::Taken),
+    }
+}
+
 type Decode<T> = Box<dyn FnOnce(Response) -> Result<T> + Send>;
 
 impl PendingResponse {
@@ -126,6 +140,14 @@ impl<T> PendingResponse<T> {
     /// If the decode function does: it runs on this thread.
     #[doc(alias = "join")]
     pub fn wait(mut self) -> Result<T> {
+        // Nobody else has it any more once the answer is there.
+        match Arc::try_unwrap(self.shared) {
+            Ok(settled) => {
+                let answer = settled.into_answer().unwrap_or(Err(Error::Taken));
+                return decode(answer, self.decode.take(), &mut self.reference);
+            }
+            Err(shared) => self.shared = shared,
+        }
         match self.wait_until(self.deadline) {
             Some(result) => result,
             None => self.time_out(),
@@ -234,12 +256,7 @@ impl<T> PendingResponse<T> {
 
     /// Decodes on the thread that asked for it, and lets go of the connection afterwards.
     fn decode(&mut self, answer: Answer) -> Result<T> {
-        let _released_last = self.reference.take();
-        match (answer, self.decode.take()) {
-            (Ok(response), Some(decode)) => decode(response),
-            (Err(error), _) => Err(error),
-            (Ok(_), None) => Err(Error::Taken),
-        }
+        decode(answer, self.decode.take(), &mut self.reference)
     }
 
     /// Returns `true` if waiting would not block.

@@ -277,10 +277,10 @@ impl Session {
         if !effects.settled.is_empty() {
             // Before anybody else may read: answers are told in their order. This runs wakers,
             // which may take long.
-            let is_held = shared.held.is_some();
+            let rings = shared.held.is_some() && self.outbox.rests_for(0);
             drop(shared);
-            if is_held {
-                self.outbox.notify(0);
+            if rings {
+                self.outbox.ring();
             }
             self.settle_all(effects.settled.into_iter());
             shared = self.shared.lock();
@@ -296,7 +296,8 @@ impl Session {
         let stuck = shared.pool.take_stuck();
         let rejected = self.reject_jobs(&mut shared, stuck);
         let held = shared.release_held();
-        let is_held = shared.held.is_some();
+        // What it is held for takes its time on other threads.
+        let rings = shared.held.is_some() && in_place.is_none() && self.outbox.rests_for(0);
         if in_place.is_some()
             && let Some(reading) = side.take()
         {
@@ -307,9 +308,8 @@ impl Session {
         self.call_worker_of(call, &origin.connection);
         self.serve_inline(effects.inline, origin);
         self.ring_if(effects.urgent.max(goodbye).max(rejected).max(held));
-        if is_held && in_place.is_none() {
-            // What it was held for takes its time on other threads.
-            self.outbox.notify(0);
+        if rings {
+            self.outbox.ring();
         }
         if let Some(first) = in_place {
             let reading = self.serve_in_place(first, origin);

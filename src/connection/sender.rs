@@ -30,7 +30,8 @@ pub(super) fn run(session: &Arc<Session>) {
         if !matches!(fate, Fate::Working) {
             break fate;
         }
-        outbox.rest(since.and_then(|since| outbox.grace_end(since)));
+        let deadline = since.and_then(|since| outbox.grace_end(since));
+        outbox.rest(&session.shared, deadline);
     };
     match fate {
         Fate::Ended => {

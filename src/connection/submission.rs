@@ -85,10 +85,11 @@ impl Session {
         if reading.is_none() {
             self.want_receiver(&mut shared);
         }
+        let rings = purpose == Purpose::Submit && self.outbox.rests_for(bytes);
         drop(shared);
         let reading = reading.map(|side| TakenReading::new(Arc::clone(&self), side));
-        if purpose == Purpose::Submit {
-            self.outbox.notify(bytes);
+        if rings {
+            self.outbox.ring();
         }
         let reference = Reference::counted(self);
         let pending =
@@ -226,7 +227,7 @@ impl Session {
         // Those who are woken may well ask the next thing: that goes out in one write. Not with
         // code of the user's in between, which may block.
         let gathers = settled.len() > 1 && !settled.iter().any(|(_, told)| told.is_foreign());
-        let gathering = gathers.then(|| self.outbox.gather());
+        let gathering = gathers.then(|| self.outbox.gather(&self.shared));
         for (one_shot, told) in settled {
             self.tell(&one_shot, told);
         }

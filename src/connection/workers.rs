@@ -35,6 +35,16 @@ pub(super) struct QueuedAnswer {
     pub(super) octets: usize,
 }
 
+/// How an answer in the send queue is to be sent.
+pub(super) enum Sending {
+    /// In the company of others, which the sender waits for already.
+    Held,
+    /// The same, but the sender has to see to how long that may take.
+    Rings,
+    /// With all up to that number.
+    AtOnce(u64),
+}
+
 type NextJob = Option<(Job, Slot)>;
 
 /// Of how many requests one is timed, to know how quick the handler is.
@@ -196,9 +206,11 @@ impl Session {
                 last = queued.or(last);
             }
             let Some(last) = last else { continue };
+            let last = QueuedAnswer { octets, ..last };
             let is_held = jobs.peek().is_some() || shared.hold(&last);
+            let sending = self.sending(&last, is_held);
             drop(shared);
-            self.send_answer(&QueuedAnswer { octets, ..last }, is_held, MayWrite::Never);
+            self.send_answer(sending, MayWrite::Never);
         }
     }
 
@@ -211,8 +223,9 @@ impl Session {
             return;
         };
         let is_held = shared.hold(&queued);
+        let sending = self.sending(&queued, is_held);
         drop(shared);
-        self.send_answer(&queued, is_held, MayWrite::Never);
+        self.send_answer(sending, MayWrite::Never);
     }
 
     /// Answers, frees the slot and takes the next request, all under one lock.
@@ -237,13 +250,14 @@ impl Session {
             return (shared, next);
         };
         let is_held = shared.hold(&queued);
+        let sending = self.sending(&queued, is_held);
         drop(shared);
         // A request that has its slot must not wait for a write.
         let may_write = match next {
             None => MayWrite::Freely,
             Some(_) => MayWrite::Never,
         };
-        self.send_answer(&queued, is_held, may_write);
+        self.send_answer(sending, may_write);
         let mut shared = self.shared.lock();
         // Somebody may have seen a free slot and no idle thread meanwhile, and left it to us.
         let next = next.or_else(|| shared.pool.start());
@@ -273,17 +287,24 @@ impl Session {
         })
     }
 
-    /// Has an answer sent: at once, or in the company of those that follow (law L11).
-    pub(super) fn send_answer(
-        self: &Arc<Self>,
-        queued: &QueuedAnswer,
-        is_held: bool,
-        may_write: MayWrite,
-    ) {
-        if is_held {
-            self.outbox.notify(queued.octets);
+    /// Says how an answer is to be sent: at once, or in the company of those that follow (law
+    /// L11). To be asked under the lock.
+    pub(super) fn sending(&self, queued: &QueuedAnswer, is_held: bool) -> Sending {
+        if !is_held {
+            Sending::AtOnce(queued.last)
+        } else if self.outbox.rests_for(queued.octets) {
+            Sending::Rings
         } else {
-            self.outbox.flush(self, queued.last, may_write);
+            Sending::Held
+        }
+    }
+
+    /// Has an answer sent.
+    pub(super) fn send_answer(self: &Arc<Self>, sending: Sending, may_write: MayWrite) {
+        match sending {
+            Sending::Held => {}
+            Sending::Rings => self.outbox.ring(),
+            Sending::AtOnce(number) => self.outbox.flush(self, number, may_write),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Outbox, WAITING_OCTETS};
+use super::{Outbox, WAITING_OCTETS, grow};
 use crate::connection::session::Session;
 use crate::connection::state::Queued;
 use crate::connection::text::caught;
@@ -64,7 +64,12 @@ impl WriteSide {
     /// Whether writing what is queued cannot block.
     pub(super) fn has_room(&mut self, outbox: &Outbox) -> bool {
         let answered = outbox.answered.load(Ordering::Acquire);
-        let octets = outbox.queued_octets.load(Ordering::Relaxed);
+        // In this order: what has left the queue was in it.
+        let popped = outbox.popped_octets.load(Ordering::Relaxed);
+        let octets = outbox
+            .pushed_octets
+            .load(Ordering::Relaxed)
+            .wrapping_sub(popped);
         self.unread.has_room(answered, outbox.queued.len(), octets)
     }
 
@@ -129,7 +134,7 @@ impl WriteSide {
             };
             self.last_taken = last.number;
             let octets = octets as u64;
-            outbox.queued_octets.fetch_sub(octets, Ordering::Relaxed);
+            grow(&outbox.popped_octets, octets);
             self.unread.note(last.number, self.batch.len(), octets);
             session.take(&mut self.batch);
             let answers = self
@@ -137,11 +142,14 @@ impl WriteSide {
                 .iter()
                 .filter(|queued| queued.packet.is_response());
             self.answers += answers.count() as u64;
+            // What fits the buffer is handed over together, the rest one by one: a write in between
+            // may be stuck.
+            let fits = self.batch.len() > 1 && writer.has_room(self.batch.len(), octets);
+            let are_cut = fits && outbox.hand_over(self.last_taken);
             for queued in self.batch.drain(..) {
                 log::trace!(target: crate::connection::LOG_WIRE, "{}: sends {}", session.config.name, queued.packet);
-                outbox.handed_over.store(queued.number, Ordering::SeqCst);
                 let is_request = matches!(queued.packet.kind(), PacketKind::Request(_));
-                if is_request && outbox.are_requests_cut.load(Ordering::SeqCst) {
+                if is_request && (are_cut || !fits && outbox.hand_over(queued.number)) {
                     continue;
                 }
                 self.is_unflushed = true;

@@ -218,6 +218,13 @@ impl<W> PacketWriter<W> {
     }
 
     /// Returns how often the writer was called to write.
+    /// Whether so many packets with so many octets of payload, together, fit the buffer.
+    pub(crate) fn has_room(&self, packets: usize, octets: u64) -> bool {
+        let heads = packets.saturating_mul(MAX_HEAD_LEN);
+        let most = octets.saturating_add(to_u64(self.buffer.len().saturating_add(heads)));
+        most <= to_u64(self.capacity)
+    }
+
     pub(crate) fn writes(&self) -> u64 {
         self.writes
     }

@@ -49,6 +49,9 @@ pub(super) struct Limits {
     pub(super) inbound_bytes: usize,
 }
 
+/// The first tag on the default channel: the two end packets of the original have 0 and 1 there.
+const FIRST_TAG: u64 = 2;
+
 /// By how many times the unsent answers may exceed the inbound budget before a peer that does
 /// not read them is given up.
 const HARD: usize = 4;
@@ -119,6 +122,15 @@ pub(super) enum Action<W> {
     Ended(Error),
 }
 
+/// Why a request of the peer is not served.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    /// Nothing can be answered any more.
+    Silent,
+    /// Answered "not ok" with this text.
+    Told(&'static [u8]),
+}
+
 /// A waiter that is told that its request has failed.
 pub(super) type Failed<W> = (W, Error);
 
@@ -142,7 +154,9 @@ pub(super) struct State<W> {
     requests_in_queue: usize,
     /// Cancelled while still in the queue: the sender leaves them out.
     withdrawn: HashMap<Key, usize, KeyHash>,
-    next_tag: HashMap<ChannelId, u64, KeyHash>,
+    /// Of the default channel, which most use, and of all others that are in use.
+    next_tag: u64,
+    next_tags: HashMap<ChannelId, u64, KeyHash>,
     last_queued: u64,
     last_taken: u64,
     last_answered: u64,
@@ -170,7 +184,8 @@ impl<W> State<W> {
             owed_bytes: 0,
             requests_in_queue: 0,
             withdrawn: HashMap::default(),
-            next_tag: HashMap::default(),
+            next_tag: FIRST_TAG,
+            next_tags: HashMap::default(),
             last_queued: 0,
             last_taken: 0,
             last_answered: 0,
@@ -207,8 +222,12 @@ impl<W> State<W> {
 
     /// Returns the tag that the next request on a channel gets.
     pub(super) fn next_tag(&self, channel: ChannelId) -> Tag {
-        let first = if channel == ChannelId::DEFAULT { 2 } else { 0 };
-        Tag::new(self.next_tag.get(&channel).copied().unwrap_or(first))
+        let next = if channel == ChannelId::DEFAULT {
+            self.next_tag
+        } else {
+            self.next_tags.get(&channel).copied().unwrap_or(0)
+        };
+        Tag::new(next)
     }
 
     /// Registers a request, under the number that its packet is queued with.
@@ -221,7 +240,12 @@ impl<W> State<W> {
         };
         self.calls.insert(key, call);
         // 2^64 requests take longer than any machine lasts.
-        self.next_tag.insert(key.0, key.1.get().saturating_add(1));
+        let next = key.1.get().saturating_add(1);
+        if key.0 == ChannelId::DEFAULT {
+            self.next_tag = next;
+        } else {
+            self.next_tags.insert(key.0, next);
+        }
         self.awaited = self.awaited.saturating_add(1);
         self.owed_bytes = self.owed_bytes.saturating_add(bytes);
         self.requests_in_queue = self.requests_in_queue.saturating_add(1);
@@ -244,8 +268,14 @@ impl<W> State<W> {
         Some((waiter, Outcome::NotSent))
     }
 
-    fn remove(&mut self, key: Key) -> Option<Call<W>> {
+    /// Forgets a request that has been answered; `None` if there is none that can have been.
+    fn remove_answered(&mut self, key: Key) -> Option<Call<W>> {
         let call = self.calls.remove(&key)?;
+        if call.number > self.last_taken {
+            // A tag that we have not sent yet cannot have been answered: the peer made it up.
+            self.calls.insert(key, call);
+            return None;
+        }
         release_room(&mut self.calls);
         self.owed_bytes = self.owed_bytes.saturating_sub(call.bytes);
         if call.waiter.is_some() {
@@ -285,15 +315,10 @@ impl<W> State<W> {
     }
 
     fn response(&mut self, key: Key) -> Action<W> {
-        // A tag that we have not sent yet cannot have been answered: the peer made it up.
-        let waiter = if self.is_owed(key) {
-            self.remove(key).and_then(|call| {
-                self.last_answered = self.last_answered.max(call.number);
-                call.waiter
-            })
-        } else {
-            None
-        };
+        let waiter = self.remove_answered(key).and_then(|call| {
+            self.last_answered = self.last_answered.max(call.number);
+            call.waiter
+        });
         if let Some(waiter) = waiter {
             return Action::Settle(waiter);
         }
@@ -302,32 +327,50 @@ impl<W> State<W> {
     }
 
     fn request(&mut self, key: Key, bytes: usize, is_waited: bool) -> Action<W> {
-        if self.serving.contains_key(&key) {
+        let refusal = self.refusal(is_waited);
+        let before = match refusal {
+            // Looked up once if all is well.
+            None => self.serving.insert(key, bytes),
+            Some(_) => self.serving.get(&key).copied(),
+        };
+        if let Some(before) = before {
+            self.serving.insert(key, before);
             return Action::Ended(Error::DuplicateTag {
                 channel: key.0,
                 tag: key.1,
             });
         }
+        match refusal {
+            None => {
+                self.serving_bytes = self.serving_bytes.saturating_add(bytes);
+                Action::Serve
+            }
+            Some(Refusal::Silent) => {
+                self.losses.requests_dropped = self.losses.requests_dropped.saturating_add(1);
+                Action::Drop
+            }
+            Some(Refusal::Told(text)) => Action::Reject(text),
+        }
+    }
+
+    /// Why no request of the peer is served now.
+    fn refusal(&self, is_waited: bool) -> Option<Refusal> {
         if self.output >= Output::Ended {
-            self.losses.requests_dropped = self.losses.requests_dropped.saturating_add(1);
-            return Action::Drop;
+            return Some(Refusal::Silent);
         }
-        if matches!(self.input, Input::Finished) {
-            return Action::Reject(rejection_text::NO_LONGER_ALLOWED);
-        }
-        if self.goodbye != Goodbye::None {
-            return Action::Reject(rejection_text::SHUTTING_DOWN);
-        }
-        if !self.has_handler {
-            return Action::Reject(rejection_text::NO_HANDLER);
-        }
-        // Where reading may pause instead, one batch over the budget is accepted.
-        if self.is_over_inbound_budget() && (is_waited || !self.calls.is_empty()) {
-            return Action::Reject(rejection_text::BUSY);
-        }
-        self.serving.insert(key, bytes);
-        self.serving_bytes = self.serving_bytes.saturating_add(bytes);
-        Action::Serve
+        let text = if matches!(self.input, Input::Finished) {
+            rejection_text::NO_LONGER_ALLOWED
+        } else if self.goodbye != Goodbye::None {
+            rejection_text::SHUTTING_DOWN
+        } else if !self.has_handler {
+            rejection_text::NO_HANDLER
+        } else if self.is_over_inbound_budget() && (is_waited || !self.calls.is_empty()) {
+            // Where reading may pause instead, one batch over the budget is accepted.
+            rejection_text::BUSY
+        } else {
+            return None;
+        };
+        Some(Refusal::Told(text))
     }
 
     /// Frees the tag of a request of the peer, as its answer is about to be queued. `false`: the
