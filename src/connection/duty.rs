@@ -202,7 +202,7 @@ impl Session {
             .pace
             .note(taken / u32::try_from(served).unwrap_or(u32::MAX));
         let Some(mut last) = last else {
-            if let Some(held) = shared.release_held() {
+            if let Some(held) = self.release_held(&mut shared) {
                 drop(shared);
                 self.outbox.want(held);
                 shared = self.shared.lock();
@@ -216,7 +216,7 @@ impl Session {
             return self.go_on(shared, origin);
         }
         last.octets = octets;
-        let sending = self.sending(&last, is_held);
+        let sending = self.sending(&mut shared, &last, is_held);
         drop(shared);
         self.send_answer(sending, MayWrite::Freely);
         self.go_on(self.shared.lock(), origin)

@@ -4,11 +4,16 @@
 //! sender thread, or a thread that finds the role free and is about to wait for the answer to the
 //! only request there is, or has just made an answer, which saves it the way through another
 //! thread. There is one queue, one order, one place that writes and one that fails.
+//!
+//! Packets go into the queue in runs. What nobody waits for joins the run at the end, which lies
+//! under the session's lock, while somebody is certain to come for it: the sender, which looks
+//! there before it rests and after, or who has taken it upon itself to see to what is queued. To
+//! queue many packets then takes little more than to make them.
 
 #[path = "write_side.rs"]
 mod write_side;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -30,6 +35,11 @@ const WAITING_OCTETS: usize = 16 * 1024;
 /// take a millisecond or two.
 const MOST_HELD: usize = 512;
 
+/// How long a run gets: enough that the queue costs little, and little enough to be taken out at
+/// once.
+const LONGEST_RUN: usize = 64;
+const LONGEST_RUN_OCTETS: usize = 64 * 1024;
+
 // What the sender is doing.
 const AWAKE: u8 = 0;
 /// Parked until something is queued.
@@ -38,8 +48,10 @@ const IDLE: u8 = 1;
 const GRACE: u8 = 2;
 
 pub(super) struct Outbox {
-    queue: Sender<Queued>,
-    queued: Receiver<Queued>,
+    queue: Sender<Vec<Queued>>,
+    queued: Receiver<Vec<Queued>>,
+    /// The number of the last packet that is in the queue or was.
+    last_pushed: AtomicU64,
     pub(super) role: Mutex<WriteSide>,
     /// The number of the last packet that somebody waits for.
     wanted: AtomicU64,
@@ -50,10 +62,10 @@ pub(super) struct Outbox {
     grace: Duration,
     /// What others than the sender may do.
     sharing: Sharing,
-    /// The octets of all payloads that were ever queued: changed under the session's lock only.
-    pushed_octets: AtomicU64,
-    /// Those of them that have left the queue: changed by the holder of the role only.
-    popped_octets: AtomicU64,
+    /// What was ever queued, the last run with it: changed under the session's lock only.
+    pushed: Amount,
+    /// What of that has left the queue: changed by the holder of the role only.
+    popped: Amount,
     /// The number of the last request of ours that has been answered.
     answered: AtomicU64,
     is_abandoned: AtomicBool,
@@ -76,6 +88,7 @@ impl Outbox {
         Self {
             queue,
             queued,
+            last_pushed: AtomicU64::new(0),
             role: Mutex::new(WriteSide::new()),
             wanted: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
@@ -83,8 +96,8 @@ impl Outbox {
             sender: OnceLock::new(),
             grace,
             sharing,
-            pushed_octets: AtomicU64::new(0),
-            popped_octets: AtomicU64::new(0),
+            pushed: Amount::default(),
+            popped: Amount::default(),
             answered: AtomicU64::new(0),
             is_abandoned: AtomicBool::new(false),
             is_gathering: AtomicBool::new(false),
@@ -97,26 +110,50 @@ impl Outbox {
         }
     }
 
-    /// Queues a packet; under the session's lock, which makes the order of the numbers that of
-    /// the queue.
-    pub(super) fn push(&self, queued: Queued) {
-        let octets = queued.packet.payload().len() as u64;
-        grow(&self.pushed_octets, octets);
-        // Cannot fail: the other end of the queue lives as long as this one.
-        let _ = self.queue.send(queued);
+    /// Puts a packet at the end of the run; under the session's lock, which makes the order of the
+    /// numbers that of the queue. What is to become of the run is then to be said:
+    /// [`push_run`](Self::push_run) or [`leave_run`](Self::leave_run).
+    pub(super) fn push(&self, run: &mut Run, queued: Queued) {
+        let octets = queued.packet.payload().len();
+        self.pushed.grow(1, octets);
+        run.octets = run.octets.saturating_add(octets);
+        run.packets.push(queued);
+        if run.packets.len() >= LONGEST_RUN || run.octets >= LONGEST_RUN_OCTETS {
+            self.push_run(run);
+        }
     }
 
-    pub(super) fn pop(&self) -> Option<Queued> {
+    /// Puts the run into the queue; under the session's lock.
+    pub(super) fn push_run(&self, run: &mut Run) {
+        let Some(last) = run.packets.last() else {
+            return;
+        };
+        self.last_pushed.store(last.number, Ordering::Relaxed);
+        run.octets = 0;
+        // Cannot fail: the other end of the queue lives as long as this one.
+        let _ = self.queue.send(std::mem::take(&mut run.packets));
+    }
+
+    pub(super) fn pop(&self) -> Option<Vec<Queued>> {
         self.queued.try_recv().ok()
     }
 
-    /// Empties the queue; returns how many answers were in it.
-    pub(super) fn drop_queued(&self) -> u64 {
+    /// Empties the queue, under the session's lock; returns how many answers were in it.
+    pub(super) fn drop_queued(&self, run: &mut Run) -> u64 {
+        self.push_run(run);
         let mut answers = 0;
-        while let Some(queued) = self.pop() {
-            answers += u64::from(queued.packet.is_response());
+        while let Some(run) = self.pop() {
+            answers += run
+                .iter()
+                .filter(|queued| queued.packet.is_response())
+                .count() as u64;
         }
         answers
+    }
+
+    /// How many packets wait to be taken out of the queue, those of the run with them.
+    fn len(&self) -> usize {
+        self.pushed.minus(&self.popped).0
     }
 
     /// Takes note that the peer has answered the request of that number, so it has read all up to
@@ -139,19 +176,25 @@ impl Outbox {
         }
     }
 
-    /// Says whether the sender is to be [rung](Self::ring) for packets of so many octets that
-    /// nobody waits for. To be asked under the session's lock, after they were queued: the sender
-    /// looks at the queue under that lock before it rests, so either we see that it does, or it
-    /// sees them.
-    pub(super) fn rests_for(&self, octets: usize) -> bool {
+    /// Leaves the run, which nobody waits for, to the sender. Under the session's lock; returns
+    /// `true` if the sender is to be [rung](Self::ring) once that is released. `octets`: how long
+    /// the payloads are that were queued just now.
+    ///
+    /// The sender looks at the run under that lock before it rests: either we see that it does, or
+    /// it sees the run.
+    pub(super) fn leave_run(&self, run: &mut Run, octets: usize) -> bool {
         if self.is_gathering.load(Ordering::Relaxed) {
             return false;
         }
-        match self.mode.load(Ordering::Relaxed) {
+        let rings = match self.mode.load(Ordering::Relaxed) {
             IDLE => true,
-            GRACE => octets >= WAITING_OCTETS || self.queued.len() >= WAITING_PACKETS,
+            GRACE => octets >= WAITING_OCTETS || self.len() >= WAITING_PACKETS,
             _ => false,
+        };
+        if rings {
+            self.push_run(run);
         }
+        rings
     }
 
     /// Makes the sender look again, whatever it is doing.
@@ -169,6 +212,11 @@ impl Outbox {
     pub(super) fn flush(&self, session: &Arc<Session>, number: u64, may_write: MayWrite) {
         if self.flushed.load(Ordering::Acquire) >= number {
             return;
+        }
+        // Who has the number has seen the lock under which it was given: too low a value at worst
+        // costs looking.
+        if self.last_pushed.load(Ordering::Relaxed) < number {
+            self.push_run(&mut session.shared.lock().run);
         }
         self.wanted.fetch_max(number, Ordering::SeqCst);
         if self.is_gathering.load(Ordering::SeqCst) {
@@ -192,7 +240,7 @@ impl Outbox {
         {
             // Nothing may stay in the buffer: the sender does not know of it. What others queue
             // from now on is not ours to write.
-            role.pump(session, Some(self.queued.len()));
+            role.pump(session, Some(self.len()));
             drop(role);
             fence(Ordering::SeqCst);
             if self.is_over.load(Ordering::SeqCst) || !self.queued.is_empty() {
@@ -211,12 +259,12 @@ impl Outbox {
 
     /// Has so much sent that a peer which waits for it does not notice that it was held.
     pub(super) fn limit_held(&self) {
-        if self.queued.len() >= MOST_HELD {
+        if self.len() >= MOST_HELD {
             self.ring();
         }
     }
 
-    /// Has everything up to that number sent, by the sender.
+    /// Has everything up to that number, which is in the queue, sent by the sender.
     pub(super) fn want(&self, number: u64) {
         self.wanted.fetch_max(number, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -225,17 +273,15 @@ impl Outbox {
 
     /// Parks the sender until something is to be done, or until the deadline.
     pub(super) fn rest(&self, shared: &Mutex<Shared>, deadline: Option<Instant>) {
+        let (mode, least) = match deadline {
+            None => (IDLE, 1),
+            Some(_) => (GRACE, WAITING_PACKETS),
+        };
         let queue_is_due = {
-            // See `rests_for`.
+            // See `leave_run`.
             let _shared = shared.lock();
-            let mode = if deadline.is_some() { GRACE } else { IDLE };
             self.mode.store(mode, Ordering::SeqCst);
-            let least = if deadline.is_some() {
-                WAITING_PACKETS
-            } else {
-                1
-            };
-            self.queued.len() >= least
+            self.len() >= least
         };
         // Pairs with those in `flush` and `want`.
         fence(Ordering::SeqCst);
@@ -291,10 +337,53 @@ impl Outbox {
     }
 }
 
-/// Adds to a number that nobody else changes meanwhile, for others to read.
-fn grow(number: &AtomicU64, by: u64) {
-    let sum = number.load(Ordering::Relaxed).wrapping_add(by);
-    number.store(sum, Ordering::Relaxed);
+/// The packets that were queued last and are not in the queue yet.
+#[derive(Default)]
+pub(super) struct Run {
+    packets: Vec<Queued>,
+    octets: usize,
+}
+
+impl Run {
+    /// Takes over the room of a run that has been written, if it has none.
+    pub(super) fn reuse(&mut self, room: &mut Vec<Queued>) {
+        if self.packets.capacity() == 0 {
+            self.packets = std::mem::take(room);
+        }
+    }
+}
+
+/// How much has come by so far, counted by one thread at a time and read by all.
+#[derive(Default)]
+struct Amount {
+    packets: AtomicUsize,
+    octets: AtomicUsize,
+}
+
+impl Amount {
+    fn grow(&self, packets: usize, octets: usize) {
+        let add = |number: &AtomicUsize, more| {
+            let sum = number.load(Ordering::Relaxed).wrapping_add(more);
+            number.store(sum, Ordering::Relaxed);
+        };
+        add(&self.packets, packets);
+        add(&self.octets, octets);
+    }
+
+    /// What is left of it.
+    fn minus(&self, less: &Self) -> (usize, usize) {
+        // In this order: it is part of the rest.
+        let (packets, octets) = less.load();
+        let all = self.load();
+        (all.0.wrapping_sub(packets), all.1.wrapping_sub(octets))
+    }
+
+    fn load(&self) -> (usize, usize) {
+        (
+            self.packets.load(Ordering::Relaxed),
+            self.octets.load(Ordering::Relaxed),
+        )
+    }
 }
 
 /// While it lives, the sender is not woken for what is queued or wanted.
@@ -308,16 +397,13 @@ impl Drop for Gathering<'_> {
         self.outbox.is_gathering.store(false, Ordering::SeqCst);
         // Pairs with who queues under the lock, or wants, and then looks: either it sees that this
         // is over, or it is seen here.
-        let is_queued = {
-            let _shared = self.shared.lock();
-            !self.outbox.queued.is_empty()
-        };
+        self.outbox.push_run(&mut self.shared.lock().run);
         fence(Ordering::SeqCst);
         // What is wanted may have left the queue for the buffer, where the sender leaves it for
         // the grace.
         let wanted = self.outbox.wanted.load(Ordering::SeqCst);
         let is_wanted = wanted > self.outbox.flushed.load(Ordering::SeqCst);
-        if is_wanted || is_queued {
+        if is_wanted || !self.outbox.queued.is_empty() {
             self.outbox.ring();
         }
     }

@@ -277,7 +277,7 @@ impl Session {
         if !effects.settled.is_empty() {
             // Before anybody else may read: answers are told in their order. This runs wakers,
             // which may take long.
-            let rings = shared.held.is_some() && self.outbox.rests_for(0);
+            let rings = shared.held.is_some() && self.outbox.leave_run(&mut shared.run, 0);
             drop(shared);
             if rings {
                 self.outbox.ring();
@@ -295,9 +295,11 @@ impl Session {
         };
         let stuck = shared.pool.take_stuck();
         let rejected = self.reject_jobs(&mut shared, stuck);
-        let held = shared.release_held();
+        let held = self.release_held(&mut shared);
         // What it is held for takes its time on other threads.
-        let rings = shared.held.is_some() && in_place.is_none() && self.outbox.rests_for(0);
+        let rings = shared.held.is_some()
+            && in_place.is_none()
+            && self.outbox.leave_run(&mut shared.run, 0);
         if in_place.is_some()
             && let Some(reading) = side.take()
         {
@@ -378,7 +380,7 @@ impl Session {
         };
         while may_pause(&shared) {
             shared.is_paused = true;
-            if let Some(held) = shared.release_held() {
+            if let Some(held) = self.release_held(&mut shared) {
                 drop(shared);
                 self.outbox.want(held);
                 shared = self.shared.lock();
@@ -442,6 +444,7 @@ impl Session {
         self.progress.notify_all();
         // A response that was held for company gets none any more.
         let last = urgent.unwrap_or(shared.state.last_queued());
+        self.outbox.push_run(&mut shared.run);
         drop(shared);
         self.fail_all(failed);
         self.callbacks.close();

@@ -23,6 +23,7 @@ pub(super) fn run(session: &Arc<Session>) {
     let writer = session.streams.lock().writer.take();
     outbox.role.lock().writer = writer.map(PacketWriter::new);
     let fate = loop {
+        outbox.push_run(&mut session.shared.lock().run);
         let mut role = outbox.role.lock();
         role.pump(session, None);
         let (fate, since) = (role.fate.clone(), role.waiting_since);
@@ -45,7 +46,7 @@ pub(super) fn run(session: &Arc<Session>) {
         Fate::Working | Fate::Abandoned => {
             let answers = outbox.role.lock().answers;
             let mut shared = session.shared.lock();
-            let answers = answers + outbox.drop_queued();
+            let answers = answers + outbox.drop_queued(&mut shared.run);
             shared.state.left_unsent(answers);
         }
     }
@@ -59,10 +60,12 @@ pub(super) fn run(session: &Arc<Session>) {
 }
 
 impl Session {
-    /// Takes packets out of the queue for good: what is left in `batch` will be written.
-    pub(super) fn take(self: &Arc<Self>, batch: &mut Vec<Queued>) {
+    /// Takes packets out of the queue for good: what is left in `batch` will be written. Room for
+    /// the next run comes with it.
+    pub(super) fn take(self: &Arc<Self>, batch: &mut Vec<Queued>, room: &mut Vec<Queued>) {
         let mut shared = self.shared.lock();
         shared.state.take(batch);
+        shared.run.reuse(room);
         for queued in &*batch {
             match queued.packet.kind() {
                 PacketKind::Request(_) => shared.stats.requests_sent += 1,
@@ -95,7 +98,7 @@ impl Session {
             // nothing to be served, nobody else waits for what follows.
             self.wait_for_end_of_input(&mut shared, deadline);
         }
-        answers += self.outbox.drop_queued();
+        answers += self.outbox.drop_queued(&mut shared.run);
         let failed =
             shared
                 .state

@@ -49,7 +49,7 @@ use super::handover::Handover;
 use super::lead::{Lead, Pace};
 use super::one_shot::OneShot;
 use super::open_count::OpenCount;
-use super::outbox::{MayWrite, Outbox, Sharing};
+use super::outbox::{MayWrite, Outbox, Run, Sharing};
 use super::pool::{Loan, Opening, Pool};
 use super::receiver::ReadSide;
 use super::reference::Reference;
@@ -108,6 +108,7 @@ pub(super) struct Shared {
     pub(super) lead: Lead<Box<ReadSide>>,
     pub(super) pace: Pace,
     pub(super) handover: Handover<Box<ReadSide>>,
+    pub(super) run: Run,
     /// Whether complete packets lie in the read buffer.
     pub(super) more_buffered: bool,
     /// The last answer that waits for company in the send queue.
@@ -203,6 +204,7 @@ impl Session {
             lead: Lead::new(),
             pace: Pace::new(),
             handover: Handover::new(),
+            run: Run::default(),
             more_buffered: false,
             held: None,
             is_paused: false,
@@ -345,7 +347,7 @@ impl Session {
     /// Numbers and queues a packet that is not a request.
     pub(super) fn queue(&self, shared: &mut Shared, packet: Packet) -> u64 {
         let number = shared.state.queue(&packet);
-        self.outbox.push(Queued { number, packet });
+        self.outbox.push(&mut shared.run, Queued { number, packet });
         shared.pool.hold(shared.state.has_unsent_answers());
         number
     }

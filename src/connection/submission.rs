@@ -72,7 +72,7 @@ impl Session {
         }
         let key = (channel, tag);
         let number = shared.state.register(key, bytes, Arc::clone(&one_shot));
-        self.outbox.push(Queued { number, packet });
+        self.outbox.push(&mut shared.run, Queued { number, packet });
         self.notify_receiver(&shared);
         // Under the lock: a close that runs now must see either the request or the refusal.
         self.refer();
@@ -85,7 +85,14 @@ impl Session {
         if reading.is_none() {
             self.want_receiver(&mut shared);
         }
-        let rings = purpose == Purpose::Submit && self.outbox.rests_for(bytes);
+        let rings = match purpose {
+            Purpose::Submit => self.outbox.leave_run(&mut shared.run, bytes),
+            // Who waits has it sent.
+            Purpose::Call => {
+                self.outbox.push_run(&mut shared.run);
+                false
+            }
+        };
         drop(shared);
         let reading = reading.map(|side| TakenReading::new(Arc::clone(&self), side));
         if rings {
@@ -117,6 +124,7 @@ impl Session {
                 break Ok(());
             }
             // What fills the queue or is owed must be on its way while we wait.
+            self.outbox.push_run(&mut shared.run);
             self.outbox.want(shared.state.last_queued());
             match deadline {
                 None => self.room.wait(shared),

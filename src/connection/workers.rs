@@ -90,7 +90,7 @@ pub(super) fn work(origin: &Arc<Origin>, work: Work) -> Option<Box<ReadSide>> {
                     }
                     let call = shared.pool.call();
                     // Nobody else sees to it any more.
-                    let held = shared.held.take();
+                    let held = session.take_held(&mut shared);
                     drop(shared);
                     session.call_worker_of(call, connection);
                     if let Some(held) = held {
@@ -104,7 +104,7 @@ pub(super) fn work(origin: &Arc<Origin>, work: Work) -> Option<Box<ReadSide>> {
             continue;
         };
         let call = shared.pool.call();
-        let held = shared.release_held();
+        let held = session.release_held(&mut shared);
         drop(shared);
         session.call_worker_of(call, connection);
         if let Some(held) = held {
@@ -144,18 +144,25 @@ impl Shared {
         self.held = is_held.then_some(queued.last);
         is_held
     }
-
-    /// To be called when fewer requests may follow: returns the number of the last answer that
-    /// waits for company, if none comes any more.
-    pub(super) fn release_held(&mut self) -> Option<u64> {
-        if self.held.is_none() || self.more_follow() {
-            return None;
-        }
-        self.held.take()
-    }
 }
 
 impl Session {
+    /// To be called when fewer requests may follow: returns the number of the last answer that
+    /// waits for company, if none comes any more.
+    pub(super) fn release_held(&self, shared: &mut Shared) -> Option<u64> {
+        if shared.held.is_none() || shared.more_follow() {
+            return None;
+        }
+        self.take_held(shared)
+    }
+
+    /// The number of the last answer that waits for company, which is in the queue now.
+    fn take_held(&self, shared: &mut Shared) -> Option<u64> {
+        let held = shared.held.take()?;
+        self.outbox.push_run(&mut shared.run);
+        Some(held)
+    }
+
     /// Runs the handler; `None` if it answers later.
     pub(super) fn handle(self: &Arc<Self>, job: Job, origin: &Arc<Origin>) -> Option<Packet> {
         let Job { key, packet } = job;
@@ -208,7 +215,7 @@ impl Session {
             let Some(last) = last else { continue };
             let last = QueuedAnswer { octets, ..last };
             let is_held = jobs.peek().is_some() || shared.hold(&last);
-            let sending = self.sending(&last, is_held);
+            let sending = self.sending(&mut shared, &last, is_held);
             drop(shared);
             self.send_answer(sending, MayWrite::Never);
         }
@@ -223,7 +230,7 @@ impl Session {
             return;
         };
         let is_held = shared.hold(&queued);
-        let sending = self.sending(&queued, is_held);
+        let sending = self.sending(&mut shared, &queued, is_held);
         drop(shared);
         self.send_answer(sending, MayWrite::Never);
     }
@@ -240,7 +247,7 @@ impl Session {
         shared.pool.finish(slot);
         let mut next = shared.pool.start();
         let Some(queued) = queued else {
-            if let Some(held) = shared.release_held() {
+            if let Some(held) = self.release_held(&mut shared) {
                 drop(shared);
                 self.outbox.want(held);
                 shared = self.shared.lock();
@@ -250,7 +257,7 @@ impl Session {
             return (shared, next);
         };
         let is_held = shared.hold(&queued);
-        let sending = self.sending(&queued, is_held);
+        let sending = self.sending(&mut shared, &queued, is_held);
         drop(shared);
         // A request that has its slot must not wait for a write.
         let may_write = match next {
@@ -289,10 +296,16 @@ impl Session {
 
     /// Says how an answer is to be sent: at once, or in the company of those that follow (law
     /// L11). To be asked under the lock.
-    pub(super) fn sending(&self, queued: &QueuedAnswer, is_held: bool) -> Sending {
+    pub(super) fn sending(
+        &self,
+        shared: &mut Shared,
+        queued: &QueuedAnswer,
+        is_held: bool,
+    ) -> Sending {
         if !is_held {
+            self.outbox.push_run(&mut shared.run);
             Sending::AtOnce(queued.last)
-        } else if self.outbox.rests_for(queued.octets) {
+        } else if self.outbox.leave_run(&mut shared.run, queued.octets) {
             Sending::Rings
         } else {
             Sending::Held

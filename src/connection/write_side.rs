@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Outbox, WAITING_OCTETS, grow};
+use super::{Outbox, WAITING_OCTETS};
 use crate::connection::session::Session;
 use crate::connection::state::Queued;
 use crate::connection::text::caught;
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::transport::BoxedWriter;
 use crate::wire::{PacketKind, PacketWriter};
 
-/// How many packets are taken out of the queue at once, at most.
+/// How many packets are taken out of the queue at once, about.
 const BATCH: usize = 128;
 /// The same in octets; what is taken out counts as sent.
 const BATCH_OCTETS: usize = 1024 * 1024;
@@ -34,6 +34,8 @@ pub(in crate::connection) enum Fate {
 pub(in crate::connection) struct WriteSide {
     pub(in crate::connection) writer: Option<PacketWriter<BoxedWriter>>,
     batch: Vec<Queued>,
+    /// Room for a run.
+    spare: Vec<Queued>,
     last_taken: u64,
     is_unflushed: bool,
     /// Since when something has been waiting in the buffer.
@@ -51,6 +53,7 @@ impl WriteSide {
         Self {
             writer: None,
             batch: Vec::new(),
+            spare: Vec::new(),
             last_taken: 0,
             is_unflushed: false,
             waiting_since: None,
@@ -64,17 +67,12 @@ impl WriteSide {
     /// Whether writing what is queued cannot block.
     pub(super) fn has_room(&mut self, outbox: &Outbox) -> bool {
         let answered = outbox.answered.load(Ordering::Acquire);
-        // In this order: what has left the queue was in it.
-        let popped = outbox.popped_octets.load(Ordering::Relaxed);
-        let octets = outbox
-            .pushed_octets
-            .load(Ordering::Relaxed)
-            .wrapping_sub(popped);
-        self.unread.has_room(answered, outbox.queued.len(), octets)
+        let (packets, octets) = outbox.pushed.minus(&outbox.popped);
+        self.unread.has_room(answered, packets, octets as u64)
     }
 
     /// Writes what is queued, and flushes if that is due. With `at_most`, takes no more than that
-    /// many packets and flushes in any case. What comes of it is in `fate`.
+    /// many packets, but whole runs, and flushes in any case. What comes of it is in `fate`.
     pub(in crate::connection) fn pump(&mut self, session: &Arc<Session>, at_most: Option<usize>) {
         let outbox = &session.outbox;
         if !matches!(self.fate, Fate::Working) {
@@ -123,20 +121,27 @@ impl WriteSide {
             let mut octets = 0;
             while self.batch.len() < BATCH.min(left)
                 && octets < BATCH_OCTETS
-                && let Some(queued) = outbox.pop()
+                && let Some(mut run) = outbox.pop()
             {
-                octets += queued.packet.payload().len();
-                self.batch.push(queued);
+                octets += run
+                    .iter()
+                    .map(|queued| queued.packet.payload().len())
+                    .sum::<usize>();
+                if self.batch.is_empty() {
+                    self.spare = std::mem::replace(&mut self.batch, run);
+                } else {
+                    self.batch.append(&mut run);
+                }
             }
-            left -= self.batch.len();
+            left = left.saturating_sub(self.batch.len());
             let Some(last) = self.batch.last() else {
                 break;
             };
             self.last_taken = last.number;
+            outbox.popped.grow(self.batch.len(), octets);
             let octets = octets as u64;
-            grow(&outbox.popped_octets, octets);
             self.unread.note(last.number, self.batch.len(), octets);
-            session.take(&mut self.batch);
+            session.take(&mut self.batch, &mut self.spare);
             let answers = self
                 .batch
                 .iter()
