@@ -111,16 +111,16 @@ fn a_burst_of_requests_leaves_in_few_writes() {
         let pending: Vec<_> = (0..500_u32)
             .map(|n| client.submit(asking(n.to_be_bytes())).unwrap())
             .collect();
-        assert_eq!(
-            counts.writes(),
-            0,
-            "nobody waits yet, and the buffer is far from full"
+        assert!(
+            counts.writes() <= 500 / 32,
+            "nobody waits yet, so each write is worth it: {}",
+            counts.writes()
         );
         for (n, pending) in (0..500_u32).zip(pending) {
             assert_eq!(pending.wait().unwrap().payload(), n.to_be_bytes());
         }
         assert!(
-            counts.writes() <= 4,
+            counts.writes() <= 500 / 32 + 2,
             "{} writes for 500 requests",
             counts.writes()
         );

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::guard::OpenGuard;
@@ -154,7 +154,8 @@ impl ConnectionBuilder {
     /// Sets the longest that a queued packet waits for company before it is flushed.
     ///
     /// It is cut short as soon as somebody waits: a request goes out at once when its answer is
-    /// waited for, a response when no further request of the peer is here to be answered. Zero
+    /// waited for, a response when no further request of the peer is here to be answered. Nor does
+    /// it last when much has come together: 16 KiB, or some dozens of packets. Zero
     /// flushes whenever the queue is empty. The default is [`DEFAULT_FLUSH_GRACE`], 10 ms, like the
     /// Python original's; here it costs nobody anything.
     #[doc(alias = "packet_grace")]
@@ -332,7 +333,11 @@ impl ConnectionBuilder {
 
     /// Builds a connection over a transport, to be opened later, and once.
     pub fn build(self, transport: Transport) -> Connection {
-        Connection::new(self.into_config(), Source::Fixed(OnceLock::new()), Some(transport))
+        Connection::new(
+            self.into_config(),
+            Source::Fixed(OnceLock::new()),
+            Some(transport),
+        )
     }
 
     /// Builds a connection that makes its transport when it is first opened, and again when it is

@@ -135,8 +135,9 @@ pub(super) fn wait_for_reading<S, R>(
     }
 }
 
-/// How long the reading may be offered while several requests are served.
-const LONGEST_RUN: Duration = Duration::from_micros(200);
+/// How long the reading may be offered, and answers held without the sender's knowing, while
+/// several requests are served.
+pub(super) const LONGEST_RUN: Duration = Duration::from_micros(200);
 /// After how many requests the clock is asked.
 const LOOK_AFTER: usize = 16;
 
@@ -161,7 +162,6 @@ impl Session {
         let began = Instant::now();
         let mut served = 0;
         let mut last: Option<QueuedAnswer> = None;
-        let mut octets = 0;
         let mut next = Some(first);
         let mut shared = loop {
             let Some((job, slot)) = next else {
@@ -178,7 +178,6 @@ impl Session {
             if let Some(packet) = answer
                 && let Some(queued) = self.queue_answer(&mut shared, key, packet)
             {
-                octets += queued.octets;
                 last = Some(queued);
             }
             shared.pool.finish(slot);
@@ -201,7 +200,7 @@ impl Session {
         shared
             .pace
             .note(taken / u32::try_from(served).unwrap_or(u32::MAX));
-        let Some(mut last) = last else {
+        let Some(last) = last else {
             if let Some(held) = self.release_held(&mut shared) {
                 drop(shared);
                 self.outbox.want(held);
@@ -215,7 +214,6 @@ impl Session {
             self.outbox.limit_held();
             return self.go_on(shared, origin);
         }
-        last.octets = octets;
         let sending = self.sending(&mut shared, &last, is_held);
         drop(shared);
         self.send_answer(sending, MayWrite::Freely);

@@ -18,18 +18,47 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
-use log::LevelFilter;
 pub(super) use self::write_side::{Fate, WriteSide};
 use super::session::{Session, Shared};
 pub(super) use super::sharing::{MayWrite, Sharing};
 use super::state::Queued;
 use crate::sync::Mutex;
+use crossbeam_channel::{Receiver, Sender};
+use log::LevelFilter;
 
-/// How much may wait for company within the flush grace before it is sent all the same: about
-/// what one write takes.
-const WAITING_PACKETS: usize = 64;
+/// How much may wait for company within the flush grace before it is sent all the same.
 const WAITING_OCTETS: usize = 16 * 1024;
+
+/// The same in packets.
+#[derive(Clone, Copy, Debug)]
+struct Company {
+    /// For so many the sender is woken.
+    wakes: usize,
+    /// So many it sends.
+    sends: usize,
+}
+
+impl Company {
+    /// So few that the peer, and the sender, have begun before who makes them has finished.
+    const CORES: Self = Self {
+        wakes: 32,
+        sends: 48,
+    };
+    /// With one core nobody begins earlier for that, and each change of threads takes as long as
+    /// some packets.
+    const ONE_CORE: Self = Self {
+        wakes: 512,
+        sends: 512,
+    };
+
+    fn on_this_machine() -> Self {
+        static IS_ONE: OnceLock<bool> = OnceLock::new();
+        // Asks the operating system for files, so once. What is not known is no reason to wait.
+        let is_one = IS_ONE
+            .get_or_init(|| thread::available_parallelism().is_ok_and(|cores| cores.get() == 1));
+        if *is_one { Self::ONE_CORE } else { Self::CORES }
+    }
+}
 
 /// How many answers of quick handlers are held while more requests lie in the read buffer. They
 /// take a millisecond or two.
@@ -60,6 +89,7 @@ pub(super) struct Outbox {
     mode: AtomicU8,
     sender: OnceLock<Thread>,
     grace: Duration,
+    company: Company,
     /// What others than the sender may do.
     sharing: Sharing,
     /// What was ever queued, the last run with it: changed under the session's lock only.
@@ -95,6 +125,7 @@ impl Outbox {
             mode: AtomicU8::new(AWAKE),
             sender: OnceLock::new(),
             grace,
+            company: Company::on_this_machine(),
             sharing,
             pushed: Amount::default(),
             popped: Amount::default(),
@@ -151,9 +182,10 @@ impl Outbox {
         answers
     }
 
-    /// How many packets wait to be taken out of the queue, those of the run with them.
-    fn len(&self) -> usize {
-        self.pushed.minus(&self.popped).0
+    /// How many packets wait to be taken out of the queue, those of the run with them, and how many
+    /// octets of payload.
+    fn waiting(&self) -> (usize, usize) {
+        self.pushed.minus(&self.popped)
     }
 
     /// Takes note that the peer has answered the request of that number, so it has read all up to
@@ -177,18 +209,20 @@ impl Outbox {
     }
 
     /// Leaves the run, which nobody waits for, to the sender. Under the session's lock; returns
-    /// `true` if the sender is to be [rung](Self::ring) once that is released. `octets`: how long
-    /// the payloads are that were queued just now.
+    /// `true` if the sender is to be [rung](Self::ring) once that is released.
     ///
     /// The sender looks at the run under that lock before it rests: either we see that it does, or
     /// it sees the run.
-    pub(super) fn leave_run(&self, run: &mut Run, octets: usize) -> bool {
+    pub(super) fn leave_run(&self, run: &mut Run) -> bool {
         if self.is_gathering.load(Ordering::Relaxed) {
             return false;
         }
         let rings = match self.mode.load(Ordering::Relaxed) {
             IDLE => true,
-            GRACE => octets >= WAITING_OCTETS || self.len() >= WAITING_PACKETS,
+            GRACE => {
+                let (packets, octets) = self.waiting();
+                packets >= self.company.wakes || octets >= WAITING_OCTETS
+            }
             _ => false,
         };
         if rings {
@@ -240,7 +274,7 @@ impl Outbox {
         {
             // Nothing may stay in the buffer: the sender does not know of it. What others queue
             // from now on is not ours to write.
-            role.pump(session, Some(self.len()));
+            role.pump(session, Some(self.waiting().0));
             drop(role);
             fence(Ordering::SeqCst);
             if self.is_over.load(Ordering::SeqCst) || !self.queued.is_empty() {
@@ -259,7 +293,7 @@ impl Outbox {
 
     /// Has so much sent that a peer which waits for it does not notice that it was held.
     pub(super) fn limit_held(&self) {
-        if self.len() >= MOST_HELD {
+        if self.waiting().0 >= MOST_HELD {
             self.ring();
         }
     }
@@ -275,13 +309,13 @@ impl Outbox {
     pub(super) fn rest(&self, shared: &Mutex<Shared>, deadline: Option<Instant>) {
         let (mode, least) = match deadline {
             None => (IDLE, 1),
-            Some(_) => (GRACE, WAITING_PACKETS),
+            Some(_) => (GRACE, self.company.wakes),
         };
         let queue_is_due = {
             // See `leave_run`.
             let _shared = shared.lock();
             self.mode.store(mode, Ordering::SeqCst);
-            self.len() >= least
+            self.waiting().0 >= least
         };
         // Pairs with those in `flush` and `want`.
         fence(Ordering::SeqCst);

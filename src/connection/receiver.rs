@@ -277,7 +277,7 @@ impl Session {
         if !effects.settled.is_empty() {
             // Before anybody else may read: answers are told in their order. This runs wakers,
             // which may take long.
-            let rings = shared.held.is_some() && self.outbox.leave_run(&mut shared.run, 0);
+            let rings = shared.held.is_some() && self.outbox.leave_run(&mut shared.run);
             drop(shared);
             if rings {
                 self.outbox.ring();
@@ -297,9 +297,8 @@ impl Session {
         let rejected = self.reject_jobs(&mut shared, stuck);
         let held = self.release_held(&mut shared);
         // What it is held for takes its time on other threads.
-        let rings = shared.held.is_some()
-            && in_place.is_none()
-            && self.outbox.leave_run(&mut shared.run, 0);
+        let rings =
+            shared.held.is_some() && in_place.is_none() && self.outbox.leave_run(&mut shared.run);
         if in_place.is_some()
             && let Some(reading) = side.take()
         {

@@ -86,7 +86,7 @@ impl Session {
             self.want_receiver(&mut shared);
         }
         let rings = match purpose {
-            Purpose::Submit => self.outbox.leave_run(&mut shared.run, bytes),
+            Purpose::Submit => self.outbox.leave_run(&mut shared.run),
             // Who waits has it sent.
             Purpose::Call => {
                 self.outbox.push_run(&mut shared.run);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Connection;
-use super::duty::{self, Duty, Woken, Work};
+use super::duty::{self, Duty, LONGEST_RUN, Woken, Work};
 use super::handler::{Answered, Handler, Incoming, Origin, Responder};
 use super::lead::{Lead, TICK};
 use super::message::Request;
@@ -32,10 +32,10 @@ pub(super) struct QueuedAnswer {
     pub(super) last: u64,
     /// The goodbye follows it.
     is_final: bool,
-    pub(super) octets: usize,
 }
 
 /// How an answer in the send queue is to be sent.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Sending {
     /// In the company of others, which the sender waits for already.
     Held,
@@ -193,31 +193,42 @@ impl Session {
     /// Serves requests on the receiver, and has their answers sent in batches.
     pub(super) fn serve_inline(self: &Arc<Self>, jobs: Vec<Job>, origin: &Arc<Origin>) {
         const BATCH: usize = 32;
-        let mut jobs = jobs.into_iter().peekable();
-        while jobs.peek().is_some() {
-            let answers: Vec<_> = jobs
-                .by_ref()
-                .take(BATCH)
-                .filter_map(|job| {
-                    let key = job.key;
-                    let answer = place::inline(|| self.handle(job, origin))?;
-                    Some((key, answer))
-                })
-                .collect();
+        if jobs.is_empty() {
+            return;
+        }
+        let mut began = Instant::now();
+        let mut answers = Vec::with_capacity(BATCH.min(jobs.len()));
+        let mut jobs = jobs.into_iter();
+        while jobs.len() > 0 {
+            let mut is_long = false;
+            for job in jobs.by_ref() {
+                let key = job.key;
+                let timed = key.1.get() % TIMED == 0;
+                if let Some(answer) = place::inline(|| self.handle(job, origin)) {
+                    answers.push((key, answer));
+                }
+                is_long = timed && began.elapsed() >= LONGEST_RUN;
+                if is_long || answers.len() >= BATCH {
+                    break;
+                }
+            }
             let mut last: Option<QueuedAnswer> = None;
-            let mut octets = 0;
             let mut shared = self.shared.lock();
-            for (key, answer) in answers {
-                let queued = self.queue_answer(&mut shared, key, answer);
-                octets += queued.as_ref().map_or(0, |queued| queued.octets);
-                last = queued.or(last);
+            for (key, answer) in answers.drain(..) {
+                last = self.queue_answer(&mut shared, key, answer).or(last);
             }
             let Some(last) = last else { continue };
-            let last = QueuedAnswer { octets, ..last };
-            let is_held = jobs.peek().is_some() || shared.hold(&last);
+            let is_held = jobs.len() > 0 || shared.hold(&last);
+            if is_held && !is_long {
+                // Nobody has to see to the grace: what follows lies here already.
+                drop(shared);
+                self.outbox.limit_held();
+                continue;
+            }
             let sending = self.sending(&mut shared, &last, is_held);
             drop(shared);
             self.send_answer(sending, MayWrite::Never);
+            began = Instant::now();
         }
     }
 
@@ -284,11 +295,9 @@ impl Session {
         if !can_be_sent {
             return None;
         }
-        let octets = packet.payload().len();
         let number = self.queue(shared, packet);
         let goodbye = self.queue_goodbyes(shared);
         Some(QueuedAnswer {
-            octets,
             last: goodbye.unwrap_or(number),
             is_final: goodbye.is_some(),
         })
@@ -305,7 +314,7 @@ impl Session {
         if !is_held {
             self.outbox.push_run(&mut shared.run);
             Sending::AtOnce(queued.last)
-        } else if self.outbox.leave_run(&mut shared.run, queued.octets) {
+        } else if self.outbox.leave_run(&mut shared.run) {
             Sending::Rings
         } else {
             Sending::Held

@@ -19,6 +19,9 @@ const BATCH: usize = 128;
 /// The same in octets; what is taken out counts as sent.
 const BATCH_OCTETS: usize = 1024 * 1024;
 
+/// After how many packets there is a flush, also if more are queued.
+const MOST_UNFLUSHED: usize = 512;
+
 /// How far writing has come.
 #[derive(Clone, Debug)]
 pub(in crate::connection) enum Fate {
@@ -37,7 +40,7 @@ pub(in crate::connection) struct WriteSide {
     /// Room for a run.
     spare: Vec<Queued>,
     last_taken: u64,
-    is_unflushed: bool,
+    unflushed_packets: usize,
     /// Since when something has been waiting in the buffer.
     pub(in crate::connection) waiting_since: Option<Instant>,
     unread: Unread,
@@ -55,7 +58,7 @@ impl WriteSide {
             batch: Vec::new(),
             spare: Vec::new(),
             last_taken: 0,
-            is_unflushed: false,
+            unflushed_packets: 0,
             waiting_since: None,
             unread: Unread::default(),
             unflushed: Vec::new(),
@@ -67,7 +70,7 @@ impl WriteSide {
     /// Whether writing what is queued cannot block.
     pub(super) fn has_room(&mut self, outbox: &Outbox) -> bool {
         let answered = outbox.answered.load(Ordering::Acquire);
-        let (packets, octets) = outbox.pushed.minus(&outbox.popped);
+        let (packets, octets) = outbox.waiting();
         self.unread.has_room(answered, packets, octets as u64)
     }
 
@@ -117,7 +120,8 @@ impl WriteSide {
         };
         let mut has_ended = false;
         let mut left = at_most.unwrap_or(usize::MAX);
-        while !has_ended {
+        // Who keeps queueing must not keep what is queued from being sent.
+        while !has_ended && self.unflushed_packets < MOST_UNFLUSHED {
             let mut octets = 0;
             while self.batch.len() < BATCH.min(left)
                 && octets < BATCH_OCTETS
@@ -157,26 +161,23 @@ impl WriteSide {
                 if is_request && (are_cut || !fits && outbox.hand_over(queued.number)) {
                     continue;
                 }
-                self.is_unflushed = true;
+                self.unflushed_packets = self.unflushed_packets.saturating_add(1);
                 if is_request {
                     let start = writer
                         .written()
                         .saturating_add(writer.buffered_len() as u64);
                     self.unflushed.push((queued.number, start));
-                    if self.unflushed.len() > BATCH * 8 {
-                        let taken = writer.written();
-                        self.unflushed.retain(|(_, start)| *start >= taken);
-                    }
                 }
                 writer.write_packet(&queued.packet)?;
                 has_ended |= queued.packet.kind() == PacketKind::EndOfStream;
             }
         }
-        if self.is_unflushed {
+        if self.unflushed_packets > 0 {
             let is_due = at_most.is_some()
                 || has_ended
                 || outbox.grace.is_zero()
                 || writer.buffered_len() >= WAITING_OCTETS
+                || self.unflushed_packets >= outbox.company.sends.min(MOST_UNFLUSHED)
                 || outbox.wanted.load(Ordering::SeqCst) > outbox.flushed.load(Ordering::SeqCst)
                 || self.waiting_since.is_some_and(|since| {
                     outbox
@@ -190,9 +191,8 @@ impl WriteSide {
             writer.flush()?;
             outbox.flushes.fetch_add(1, Ordering::Relaxed);
         }
-        self.is_unflushed = false;
+        self.unflushed_packets = 0;
         self.unflushed.clear();
-        self.unflushed.shrink_to(BATCH * 8);
         self.waiting_since = None;
         self.answers = 0;
         outbox.flushed.store(self.last_taken, Ordering::SeqCst);
