@@ -154,26 +154,18 @@ pub(super) enum Filled {
 impl ReadSide {
     /// Waits for a packet, and takes along what has come with it.
     pub(super) fn fill(&mut self) -> Filled {
-        let mut octets = 0;
-        loop {
-            let is_empty = self.batch.is_empty();
-            let end = match self.reader.step() {
-                Ok(Step::Packet(packet)) => {
-                    octets += packet.payload().len();
-                    self.batch.push(packet);
-                    let is_full = self.batch.len() >= BATCH || octets >= BATCH_OCTETS;
-                    if !is_full && self.reader.has_complete_packet() {
-                        continue;
-                    }
-                    None
-                }
-                Ok(Step::Partial) if is_empty => return Filled::Partial,
-                Ok(Step::End) if is_empty => Some(Error::EndOfInput(None)),
-                Ok(Step::Partial | Step::End) => None,
-                Err(error) => Some(error),
-            };
-            return Filled::Batch { end };
-        }
+        let end = match self.reader.step() {
+            Ok(Step::Packet(packet)) => {
+                let octets = BATCH_OCTETS.saturating_sub(packet.payload().len());
+                self.batch.push(packet);
+                self.reader.take_buffered(&mut self.batch, BATCH, octets);
+                None
+            }
+            Ok(Step::Partial) => return Filled::Partial,
+            Ok(Step::End) => Some(Error::EndOfInput(None)),
+            Err(error) => Some(error),
+        };
+        Filled::Batch { end }
     }
 }
 

@@ -58,6 +58,9 @@ struct PartialHead {
     len: usize,
 }
 
+/// What a packet is made of.
+type Parts = (Head, Vec<u8>);
+
 impl Default for Decoder {
     /// The same as [`new`](Self::new).
     fn default() -> Self {
@@ -110,6 +113,44 @@ impl Decoder {
     /// ```
     #[inline]
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Packet>, DecodeError> {
+        if let Some(packet) = self.decode_common(input) {
+            return Ok(Some(packet));
+        }
+        // In parts: a packet that is made in two places has to lie in memory, and to be copied from
+        // there right after it was written takes as long as all the rest.
+        let parts = self.decode_any(input)?;
+        Ok(parts.map(|(head, payload)| Packet::from_parts(head, payload)))
+    }
+
+    /// Decodes a packet of the common kind that is whole in the input. Nearly all packets come this
+    /// way, which is short enough to become part of the caller.
+    #[inline]
+    fn decode_common(&self, input: &mut &[u8]) -> Option<Packet> {
+        if !matches!((&self.state, &self.end), (State::Nothing, None)) {
+            return None;
+        }
+        let (head, rest, payload_len) = Head::parse_common(input, self.limit)?;
+        let (payload, rest) = rest.split_at_checked(payload_len)?;
+        *input = rest;
+        Some(Packet::from_parts(head, payload.to_vec()))
+    }
+
+    /// Decodes a packet if a valid one is whole in the input, and takes nothing otherwise.
+    #[inline]
+    pub(super) fn decode_whole(&mut self, input: &mut &[u8]) -> Option<Packet> {
+        if let Some(packet) = self.decode_common(input) {
+            return Some(packet);
+        }
+        if !self.finds_packet_in(input) {
+            return None;
+        }
+        let (head, payload) = self.decode_any(input).ok()??;
+        Some(Packet::from_parts(head, payload))
+    }
+
+    /// Decodes what is not whole, or not common.
+    #[inline(never)]
+    fn decode_any(&mut self, input: &mut &[u8]) -> Result<Option<Parts>, DecodeError> {
         if let Some(end) = self.end {
             return end.map(|()| None);
         }
@@ -207,11 +248,12 @@ impl Decoder {
         if let State::Payload(_, payload) = &mut self.state {
             payload.advance(count);
         }
-        self.take_complete()
+        let (head, payload) = self.take_complete()?;
+        Some(Packet::from_parts(head, payload))
     }
 
     /// Goes on with a packet that was not whole when its first octets came.
-    fn resume(&mut self, input: &mut &[u8]) -> Result<Option<Packet>, DecodeError> {
+    fn resume(&mut self, input: &mut &[u8]) -> Result<Option<Parts>, DecodeError> {
         match &mut self.state {
             State::Nothing => Ok(None),
             State::Head(partial) => match partial.take_from(input, self.limit) {
@@ -230,13 +272,13 @@ impl Decoder {
     }
 
     #[cold]
-    fn fail(&mut self, error: DecodeError) -> Result<Option<Packet>, DecodeError> {
+    fn fail(&mut self, error: DecodeError) -> Result<Option<Parts>, DecodeError> {
         self.end = Some(Err(error));
         Err(error)
     }
 
     #[inline]
-    fn take_payload(&mut self, parsed: Parsed, input: &mut &[u8]) -> Option<Packet> {
+    fn take_payload(&mut self, parsed: Parsed, input: &mut &[u8]) -> Option<Parts> {
         if let Some((payload, rest)) = input.split_at_checked(parsed.payload_len) {
             *input = rest;
             return Some(self.deliver(parsed.head, payload.to_vec()));
@@ -247,7 +289,7 @@ impl Decoder {
         None
     }
 
-    fn take_complete(&mut self) -> Option<Packet> {
+    fn take_complete(&mut self) -> Option<Parts> {
         match std::mem::replace(&mut self.state, State::Nothing) {
             State::Payload(parsed, payload) if payload.missing() == 0 => {
                 Some(self.deliver(parsed.head, payload.into_octets()))
@@ -260,11 +302,11 @@ impl Decoder {
     }
 
     #[inline]
-    fn deliver(&mut self, head: Head, payload: Vec<u8>) -> Packet {
+    fn deliver(&mut self, head: Head, payload: Vec<u8>) -> Parts {
         if head == Head::END_OF_STREAM {
             self.end = Some(Ok(()));
         }
-        Packet::from_parts(head, payload)
+        (head, payload)
     }
 }
 

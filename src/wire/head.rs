@@ -120,6 +120,38 @@ impl Head {
         }
     }
 
+    /// Parses the head of a packet whose length is one octet and whose other numbers are short;
+    /// `None` for all others, and for what is not valid. Returns what follows it too, and how much of
+    /// that is the payload.
+    #[inline]
+    pub(super) fn parse_common(input: &[u8], limit: u64) -> Option<(Self, &[u8], usize)> {
+        let (&body_len, body) = input.split_first()?;
+        let (tag, rest) = varint::decode_short(body)?;
+        let (word, rest) = varint::decode_short(rest)?;
+        let (wire_type, rest) = if word & IS_REQUEST == 0 {
+            (0, rest)
+        } else {
+            varint::decode_short(rest)?
+        };
+        let is_end = word & IS_REQUEST != 0 && wire_type == END_TYPE;
+        if body_len >= varint::CONTINUES
+            || u64::from(body_len) > limit
+            || word & HAS_CHANNEL != 0
+            || is_end
+        {
+            return None;
+        }
+        let fields_len = body.len().saturating_sub(rest.len());
+        let payload_len = usize::from(body_len).checked_sub(fields_len)?;
+        let head = Self {
+            channel: ChannelId::DEFAULT,
+            tag: Tag::new(tag),
+            word,
+            wire_type,
+        };
+        Some((head, rest, payload_len))
+    }
+
     #[inline]
     fn parse_complete(input: &[u8], limit: u64) -> Result<Parsed, Stop> {
         let (len, prefix_len) = varint::decode(input)

@@ -188,6 +188,31 @@ impl<R: BufRead> PacketReader<R> {
     }
 
     /// Decodes from what the reader holds in its buffer, filling that if it is empty.
+    /// Takes along the packets that have been read whole, until there are that many or about so many
+    /// octets of payload. Never blocks, and leaves errors to the next step.
+    pub(crate) fn take_buffered(&mut self, packets: &mut Vec<Packet>, most: usize, octets: usize) {
+        if self.held == 0 || self.end.is_some() {
+            return;
+        }
+        // A `BufRead` that holds octets returns them and does not read.
+        let Ok(held) = self.reader.fill_buf() else {
+            return;
+        };
+        let mut rest = held;
+        let mut taken = 0;
+        while packets.len() < most
+            && taken < octets
+            && let Some(packet) = self.decoder.decode_whole(&mut rest)
+        {
+            taken = taken.saturating_add(packet.payload().len());
+            packets.push(packet);
+        }
+        let consumed = held.len().saturating_sub(rest.len());
+        self.held = rest.len();
+        self.reader.consume(consumed);
+        self.offset = self.offset.saturating_add(to_u64(consumed));
+    }
+
     #[inline]
     fn step_through_buffer(&mut self) -> Result<Step> {
         let held = loop {

@@ -15,7 +15,7 @@
 pub const MAX_LEN: usize = 10;
 
 /// Set on every octet of an integer but the last.
-const CONTINUES: u8 = 0x80;
+pub(super) const CONTINUES: u8 = 0x80;
 
 /// Appends an integer in its shortest form.
 ///
@@ -97,6 +97,23 @@ pub fn decode(input: &[u8]) -> Result<Option<(u64, usize)>, IntegerTooLarge> {
 #[error("an integer is longer than 64 bits")]
 #[non_exhaustive]
 pub struct IntegerTooLarge;
+
+/// Decodes an integer of up to three octets; returns what follows it too.
+#[inline]
+pub(super) fn decode_short(input: &[u8]) -> Option<(u64, &[u8])> {
+    let group = |octet: u8| u64::from(octet & !CONTINUES);
+    match input {
+        [octet, rest @ ..] if *octet < CONTINUES => Some((u64::from(*octet), rest)),
+        [high, low, rest @ ..] if *low < CONTINUES => {
+            Some((group(*high) << 7 | u64::from(*low), rest))
+        }
+        [high, middle, low, rest @ ..] if *low < CONTINUES => {
+            let value = group(*high) << 14 | group(*middle) << 7 | u64::from(*low);
+            Some((value, rest))
+        }
+        _ => None,
+    }
+}
 
 fn encode_groups(value: u64, out: &mut Vec<u8>) {
     let mut octets = [0; MAX_LEN];

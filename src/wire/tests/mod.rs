@@ -241,3 +241,37 @@ fn valid_packets_with_an_octet_changed_decode_as_the_plain_decoder_says() {
         assert_matches_plain(&octets);
     }
 }
+
+/// The common kind of packet is decoded by code of its own, which must not differ from the rest.
+#[test]
+fn packets_are_decoded_the_same_by_the_short_way_and_by_the_long_one() {
+    const OCTETS: [u8; 9] = [0, 1, 2, 3, 5, 0x7f, 0x80, 0x81, 0xff];
+    const LEN: u32 = 6;
+    for number in 0..OCTETS.len().pow(LEN) {
+        let mut rest = number;
+        let mut input = [0; LEN as usize];
+        for octet in &mut input {
+            *octet = OCTETS[rest % OCTETS.len()];
+            rest /= OCTETS.len();
+        }
+        let mut left = &input[..];
+        let decoded = Decoder::new().decode(&mut left);
+        let taken = input.len() - left.len();
+        match Packet::parse(&input) {
+            Ok((packet, len)) => {
+                assert_eq!((decoded, taken), (Ok(Some(packet)), len), "{input:x?}")
+            }
+            Err(DecodeError::Truncated { .. }) => assert_eq!(decoded, Ok(None), "{input:x?}"),
+            Err(error) => assert_eq!(decoded, Err(error), "{input:x?}"),
+        }
+        let mut whole = &input[..];
+        let batched = Decoder::new().decode_whole(&mut whole);
+        let (packet, len) =
+            Packet::parse(&input).map_or((None, 0), |(packet, len)| (Some(packet), len));
+        assert_eq!(
+            (batched, input.len() - whole.len()),
+            (packet, len),
+            "{input:x?}"
+        );
+    }
+}
