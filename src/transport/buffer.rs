@@ -2,8 +2,11 @@
 
 use std::io::{self, BufRead, Read};
 
-/// Enough for a burst of small packets; an idle connection pays for no more than this.
-const FIRST_BUFFER: usize = 4 * 1024;
+/// Enough for a few small packets; an idle connection pays for no more than this.
+const FIRST_BUFFER: usize = 512;
+
+/// Enough for a burst of small packets.
+const SMALL_BUFFER: usize = 4 * 1024;
 
 /// What a pipe holds on Linux; larger buffers gain nothing measurable.
 const FULL_BUFFER: usize = 64 * 1024;
@@ -16,8 +19,8 @@ const LONG: usize = 48 * 1024;
 ///
 /// A blocking read needs somewhere to put its octets before there are any, so a connection that is
 /// open and idle has to hold a buffer. That one is small. Once a read has filled it entirely, the
-/// peer sends faster than we read, and the next fill uses the full size, unless long payloads
-/// follow each other.
+/// peer sends faster than we read, and the next fill uses a larger one, up to the full size, unless
+/// long payloads follow each other.
 pub(super) struct LazyBufReader<R> {
     inner: R,
     buffer: Box<[u8]>,
@@ -74,7 +77,11 @@ impl<R: Read> BufRead for LazyBufReader<R> {
             self.end = self.inner.read(&mut self.buffer[..room])?;
             self.is_brief = false;
             if !is_brief && self.end == room {
-                self.wanted = FULL_BUFFER;
+                self.wanted = if room < SMALL_BUFFER {
+                    SMALL_BUFFER
+                } else {
+                    FULL_BUFFER
+                };
             }
         }
         Ok(&self.buffer[self.start..self.end])
@@ -131,10 +138,12 @@ mod tests {
         let (mut reader, rooms) = script([
             Ok(vec![1; FIRST_BUFFER - 1]),
             Ok(vec![2; FIRST_BUFFER]),
-            Ok(vec![3; 1]),
-            Ok(vec![4; FULL_BUFFER]),
+            Ok(vec![3; SMALL_BUFFER - 1]),
+            Ok(vec![4; SMALL_BUFFER]),
+            Ok(vec![5; 1]),
+            Ok(vec![6; FULL_BUFFER]),
         ]);
-        for _ in 0..4 {
+        for _ in 0..6 {
             let available = reader.fill_buf().unwrap().len();
             reader.consume(available);
         }
@@ -142,6 +151,8 @@ mod tests {
         let expected = [
             FIRST_BUFFER,
             FIRST_BUFFER,
+            SMALL_BUFFER,
+            SMALL_BUFFER,
             FULL_BUFFER,
             FULL_BUFFER,
             FULL_BUFFER,
@@ -176,9 +187,9 @@ mod tests {
             FIRST_BUFFER,
             LONG,
             FIRST_BUFFER,
-            FULL_BUFFER,
-            FULL_BUFFER,
-            FULL_BUFFER,
+            LONG - 1,
+            SMALL_BUFFER,
+            SMALL_BUFFER,
         ];
         assert_eq!(*rooms.borrow(), expected);
     }
