@@ -51,12 +51,13 @@ impl Company {
         sends: 512,
     };
 
-    fn on_this_machine() -> Self {
-        static IS_ONE: OnceLock<bool> = OnceLock::new();
-        // Asks the operating system for files, so once. What is not known is no reason to wait.
-        let is_one = IS_ONE
-            .get_or_init(|| thread::available_parallelism().is_ok_and(|cores| cores.get() == 1));
-        if *is_one { Self::ONE_CORE } else { Self::CORES }
+    /// Takes some twenty microseconds: it asks the operating system for files.
+    fn of_this_thread() -> Self {
+        match thread::available_parallelism() {
+            Ok(cores) if cores.get() == 1 => Self::ONE_CORE,
+            // What is not known is no reason to wait.
+            _ => Self::CORES,
+        }
     }
 }
 
@@ -89,7 +90,8 @@ pub(super) struct Outbox {
     mode: AtomicU8,
     sender: OnceLock<Thread>,
     grace: Duration,
-    company: Company,
+    /// Known once packets wait for company.
+    company: OnceLock<Company>,
     /// What others than the sender may do.
     sharing: Sharing,
     /// What was ever queued, the last run with it: changed under the session's lock only.
@@ -125,7 +127,7 @@ impl Outbox {
             mode: AtomicU8::new(AWAKE),
             sender: OnceLock::new(),
             grace,
-            company: Company::on_this_machine(),
+            company: OnceLock::new(),
             sharing,
             pushed: Amount::default(),
             popped: Amount::default(),
@@ -221,7 +223,7 @@ impl Outbox {
             IDLE => true,
             GRACE => {
                 let (packets, octets) = self.waiting();
-                packets >= self.company.wakes || octets >= WAITING_OCTETS
+                packets >= self.company().wakes || octets >= WAITING_OCTETS
             }
             _ => false,
         };
@@ -291,9 +293,22 @@ impl Outbox {
         self.flushed.load(Ordering::Acquire) >= number
     }
 
+    fn company(&self) -> Company {
+        *self.company.get_or_init(Company::of_this_thread)
+    }
+
     /// Has so much sent that a peer which waits for it does not notice that it was held.
     pub(super) fn limit_held(&self) {
-        if self.waiting().0 >= MOST_HELD {
+        self.limit_waiting(MOST_HELD);
+    }
+
+    /// Has that sent which is worth a write of the sender, while this thread makes more.
+    pub(super) fn limit_company(&self) {
+        self.limit_waiting(self.company().sends);
+    }
+
+    fn limit_waiting(&self, most: usize) {
+        if self.waiting().0 >= most {
             self.ring();
         }
     }
@@ -309,7 +324,7 @@ impl Outbox {
     pub(super) fn rest(&self, shared: &Mutex<Shared>, deadline: Option<Instant>) {
         let (mode, least) = match deadline {
             None => (IDLE, 1),
-            Some(_) => (GRACE, self.company.wakes),
+            Some(_) => (GRACE, self.company().wakes),
         };
         let queue_is_due = {
             // See `leave_run`.

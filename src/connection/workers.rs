@@ -222,7 +222,7 @@ impl Session {
             if is_held && !is_long {
                 // Nobody has to see to the grace: what follows lies here already.
                 drop(shared);
-                self.outbox.limit_held();
+                self.outbox.limit_company();
                 continue;
             }
             let sending = self.sending(&mut shared, &last, is_held);

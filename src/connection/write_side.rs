@@ -177,7 +177,7 @@ impl WriteSide {
                 || has_ended
                 || outbox.grace.is_zero()
                 || writer.buffered_len() >= WAITING_OCTETS
-                || self.unflushed_packets >= outbox.company.sends.min(MOST_UNFLUSHED)
+                || self.unflushed_packets >= outbox.company().sends.min(MOST_UNFLUSHED)
                 || outbox.wanted.load(Ordering::SeqCst) > outbox.flushed.load(Ordering::SeqCst)
                 || self.waiting_since.is_some_and(|since| {
                     outbox
