@@ -33,9 +33,10 @@
 //!    blocking call, which is the write itself. Everybody else may try for it.
 //! 3. Under `shared` there is no I/O, no logging, no user code, and no drop of anything that
 //!    belongs to the user. What follows from a change is collected and done after unlocking.
-//! 4. Packets are numbered and put into the send queue under `shared`, so the order of numbers is
-//!    the order on the wire. The queue itself is never full: what limits callers is counted in
-//!    `shared`.
+//! 4. Packets are numbered and join the run, and runs are put into the send queue, under `shared`, so
+//!    the order of numbers is the order on the wire. The queue itself is never full: what limits
+//!    callers is counted in `shared`. Whoever queues says what becomes of the run: it is pushed, or
+//!    left to the sender, which looks at it under `shared` before it rests.
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
