@@ -64,6 +64,7 @@ impl Company {
 /// How many answers of quick handlers are held while more requests lie in the read buffer. They
 /// take a millisecond or two.
 const MOST_HELD: usize = 512;
+const MOST_HELD_OCTETS: usize = 64 * 1024;
 
 /// How long a run gets: enough that the queue costs little, and little enough to be taken out at
 /// once.
@@ -161,10 +162,12 @@ impl Outbox {
         let Some(last) = run.packets.last() else {
             return;
         };
-        self.last_pushed.store(last.number, Ordering::Relaxed);
+        let last = last.number;
         run.octets = 0;
         // Cannot fail: the other end of the queue lives as long as this one.
         let _ = self.queue.send(std::mem::take(&mut run.packets));
+        // Not before: who reads it does not look any further.
+        self.last_pushed.store(last, Ordering::Release);
     }
 
     pub(super) fn pop(&self) -> Option<Vec<Queued>> {
@@ -249,9 +252,7 @@ impl Outbox {
         if self.flushed.load(Ordering::Acquire) >= number {
             return;
         }
-        // Who has the number has seen the lock under which it was given: too low a value at worst
-        // costs looking.
-        if self.last_pushed.load(Ordering::Relaxed) < number {
+        if self.last_pushed.load(Ordering::Acquire) < number {
             self.push_run(&mut session.shared.lock().run);
         }
         self.wanted.fetch_max(number, Ordering::SeqCst);
@@ -272,11 +273,12 @@ impl Outbox {
         let briefly = may_write != MayWrite::Never && is_buffered;
         if (freely || briefly)
             && let Some(mut role) = self.role.try_lock()
-            && (freely || role.has_room(self))
+            && let waiting = self.waiting()
+            && (freely || role.has_room(self, waiting))
         {
             // Nothing may stay in the buffer: the sender does not know of it. What others queue
             // from now on is not ours to write.
-            role.pump(session, Some(self.waiting().0));
+            role.pump(session, Some(waiting.0));
             drop(role);
             fence(Ordering::SeqCst);
             if self.is_over.load(Ordering::SeqCst) || !self.queued.is_empty() {
@@ -299,16 +301,8 @@ impl Outbox {
 
     /// Has so much sent that a peer which waits for it does not notice that it was held.
     pub(super) fn limit_held(&self) {
-        self.limit_waiting(MOST_HELD);
-    }
-
-    /// Has that sent which is worth a write of the sender, while this thread makes more.
-    pub(super) fn limit_company(&self) {
-        self.limit_waiting(self.company().sends);
-    }
-
-    fn limit_waiting(&self, most: usize) {
-        if self.waiting().0 >= most {
+        let (packets, octets) = self.waiting();
+        if packets >= MOST_HELD || octets >= MOST_HELD_OCTETS {
             self.ring();
         }
     }
@@ -330,7 +324,8 @@ impl Outbox {
             // See `leave_run`.
             let _shared = shared.lock();
             self.mode.store(mode, Ordering::SeqCst);
-            self.waiting().0 >= least
+            let (packets, octets) = self.waiting();
+            packets >= least || deadline.is_some() && octets >= WAITING_OCTETS
         };
         // Pairs with those in `flush` and `want`.
         fence(Ordering::SeqCst);

@@ -299,11 +299,12 @@ impl Session {
         drop(shared);
 
         self.call_worker_of(call, &origin.connection);
-        self.serve_inline(effects.inline, origin);
         self.ring_if(effects.urgent.max(goodbye).max(rejected).max(held));
         if rings {
             self.outbox.ring();
         }
+        // Last: nobody knows how long that takes.
+        self.serve_inline(effects.inline, origin);
         if let Some(first) = in_place {
             let reading = self.serve_in_place(first, origin);
             *side = Some(reading.map_err(Ended::Replaced)?);

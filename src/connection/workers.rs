@@ -200,15 +200,13 @@ impl Session {
         let mut answers = Vec::with_capacity(BATCH.min(jobs.len()));
         let mut jobs = jobs.into_iter();
         while jobs.len() > 0 {
-            let mut is_long = false;
             for job in jobs.by_ref() {
                 let key = job.key;
-                let timed = key.1.get() % TIMED == 0;
+                let is_timed = key.1.get() % TIMED == 0;
                 if let Some(answer) = place::inline(|| self.handle(job, origin)) {
                     answers.push((key, answer));
                 }
-                is_long = timed && began.elapsed() >= LONGEST_RUN;
-                if is_long || answers.len() >= BATCH {
+                if answers.len() >= BATCH || is_timed && began.elapsed() >= LONGEST_RUN {
                     break;
                 }
             }
@@ -219,12 +217,6 @@ impl Session {
             }
             let Some(last) = last else { continue };
             let is_held = jobs.len() > 0 || shared.hold(&last);
-            if is_held && !is_long {
-                // Nobody has to see to the grace: what follows lies here already.
-                drop(shared);
-                self.outbox.limit_company();
-                continue;
-            }
             let sending = self.sending(&mut shared, &last, is_held);
             drop(shared);
             self.send_answer(sending, MayWrite::Never);

@@ -67,10 +67,9 @@ impl WriteSide {
         }
     }
 
-    /// Whether writing what is queued cannot block.
-    pub(super) fn has_room(&mut self, outbox: &Outbox) -> bool {
+    /// Whether writing so many packets with so many octets of payload cannot block.
+    pub(super) fn has_room(&mut self, outbox: &Outbox, (packets, octets): (usize, usize)) -> bool {
         let answered = outbox.answered.load(Ordering::Acquire);
-        let (packets, octets) = outbox.waiting();
         self.unread.has_room(answered, packets, octets as u64)
     }
 
@@ -151,12 +150,22 @@ impl WriteSide {
                 .iter()
                 .filter(|queued| queued.packet.is_response());
             self.answers += answers.count() as u64;
+            // Before anything counts as handed over: a logger is the user's, and may panic.
+            if log::log_enabled!(target: crate::connection::LOG_WIRE, log::Level::Trace) {
+                for queued in &self.batch {
+                    let (name, packet) = (&session.config.name, &queued.packet);
+                    log::trace!(target: crate::connection::LOG_WIRE, "{name}: sends {packet}");
+                }
+            }
             // What fits the buffer is handed over together, the rest one by one: a write in between
             // may be stuck.
-            let fits = self.batch.len() > 1 && writer.has_room(self.batch.len(), octets);
+            let lens = self
+                .batch
+                .iter()
+                .map(|queued| queued.packet.payload().len());
+            let fits = self.batch.len() > 1 && writer.has_room(lens);
             let are_cut = fits && outbox.hand_over(self.last_taken);
             for queued in self.batch.drain(..) {
-                log::trace!(target: crate::connection::LOG_WIRE, "{}: sends {}", session.config.name, queued.packet);
                 let is_request = matches!(queued.packet.kind(), PacketKind::Request(_));
                 if is_request && (are_cut || !fits && outbox.hand_over(queued.number)) {
                     continue;

@@ -217,14 +217,20 @@ impl<W> PacketWriter<W> {
         self.buffer.len()
     }
 
-    /// Returns how often the writer was called to write.
-    /// Whether so many packets with so many octets of payload, together, fit the buffer.
-    pub(crate) fn has_room(&self, packets: usize, octets: u64) -> bool {
-        let heads = packets.saturating_mul(MAX_HEAD_LEN);
-        let most = octets.saturating_add(to_u64(self.buffer.len().saturating_add(heads)));
-        most <= to_u64(self.capacity)
+    /// Whether packets with payloads of these lengths, together, fit the buffer, so that nothing is
+    /// written for them before the next flush.
+    pub(crate) fn has_room(&self, payloads: impl Iterator<Item = usize>) -> bool {
+        let mut left = self.capacity.saturating_sub(self.buffer.len());
+        for len in payloads {
+            match left.checked_sub(len.saturating_add(MAX_HEAD_LEN)) {
+                Some(rest) if len <= self.capacity / 2 => left = rest,
+                _ => return false,
+            }
+        }
+        true
     }
 
+    /// Returns how often the writer was called to write.
     pub(crate) fn writes(&self) -> u64 {
         self.writes
     }
