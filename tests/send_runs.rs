@@ -50,7 +50,7 @@ fn first_of_many_inline(number: u64, grace: Duration) {
         let first = peer.next().expect("an answer");
         assert_eq!((first.is_ok(), first.tag().get()), (Some(true), 2));
         drop(release);
-        guard.abort();
+        drop(guard.abort());
     }
 }
 
@@ -147,7 +147,7 @@ fn much_that_is_queued_while_the_sender_writes_does_not_wait_for_the_grace() {
         drop(gate.words);
         assert_eq!(peer.request().payload().len(), 100 * 1024);
         assert_eq!(peer.request().payload().len(), 40 * 1024);
-        guard.abort();
+        drop(guard.abort());
         drop((first, second));
     });
 }

@@ -259,7 +259,7 @@ fn packets_are_decoded_the_same_by_the_short_way_and_by_the_long_one() {
         let taken = input.len() - left.len();
         match Packet::parse(&input) {
             Ok((packet, len)) => {
-                assert_eq!((decoded, taken), (Ok(Some(packet)), len), "{input:x?}")
+                assert_eq!((decoded, taken), (Ok(Some(packet)), len), "{input:x?}");
             }
             Err(DecodeError::Truncated { .. }) => assert_eq!(decoded, Ok(None), "{input:x?}"),
             Err(error) => assert_eq!(decoded, Err(error), "{input:x?}"),
