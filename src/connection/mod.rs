@@ -3,6 +3,7 @@
 mod builder;
 mod callbacks;
 mod canceller;
+mod company;
 mod duty;
 mod ending;
 mod foreign;
@@ -26,6 +27,7 @@ mod pool;
 mod receiver;
 mod reference;
 mod report;
+mod rest;
 mod sender;
 mod session;
 mod sharing;

@@ -137,6 +137,12 @@ pub(super) struct Shared {
     pub(super) returned: Option<Transport>,
 }
 
+impl AsMut<Run> for Shared {
+    fn as_mut(&mut self) -> &mut Run {
+        &mut self.run
+    }
+}
+
 /// How far the close has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closing {

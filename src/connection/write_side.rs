@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Outbox, WAITING_OCTETS};
+use super::Outbox;
+use crate::connection::rest::WAITING_OCTETS;
 use crate::connection::session::Session;
 use crate::connection::state::Queued;
 use crate::connection::text::caught;
@@ -80,7 +81,7 @@ impl WriteSide {
         if !matches!(self.fate, Fate::Working) {
             return;
         }
-        if outbox.is_abandoned.load(Ordering::SeqCst) {
+        if outbox.rest.is_abandoned() {
             self.fate = Fate::Abandoned;
             return;
         }
@@ -92,7 +93,7 @@ impl WriteSide {
             Err(text) => self.fate = Fate::Failed(Error::Panicked(text.into())),
         }
         if !matches!(self.fate, Fate::Working) {
-            outbox.is_over.store(true, Ordering::SeqCst);
+            outbox.rest.note_over();
         }
         if matches!(self.fate, Fate::Failed(_)) {
             let sent = self.last_sent();
@@ -124,7 +125,7 @@ impl WriteSide {
             let mut octets = 0;
             while self.batch.len() < BATCH.min(left)
                 && octets < BATCH_OCTETS
-                && let Some(mut run) = outbox.pop()
+                && let Some(mut run) = outbox.rest.pop()
             {
                 octets += run
                     .iter()
@@ -141,7 +142,7 @@ impl WriteSide {
                 break;
             };
             self.last_taken = last.number;
-            outbox.popped.grow(self.batch.len(), octets);
+            outbox.rest.note_popped(self.batch.len(), octets);
             let octets = octets as u64;
             self.unread.note(last.number, self.batch.len(), octets);
             session.take(&mut self.batch, &mut self.spare);
@@ -186,8 +187,8 @@ impl WriteSide {
                 || has_ended
                 || outbox.grace.is_zero()
                 || writer.buffered_len() >= WAITING_OCTETS
-                || self.unflushed_packets >= outbox.company().sends.min(MOST_UNFLUSHED)
-                || outbox.wanted.load(Ordering::SeqCst) > outbox.flushed.load(Ordering::SeqCst)
+                || self.unflushed_packets >= outbox.rest.company().sends.min(MOST_UNFLUSHED)
+                || outbox.rest.is_wanted()
                 || self.waiting_since.is_some_and(|since| {
                     outbox
                         .grace_end(since)
@@ -204,7 +205,7 @@ impl WriteSide {
         self.unflushed.clear();
         self.waiting_since = None;
         self.answers = 0;
-        outbox.flushed.store(self.last_taken, Ordering::SeqCst);
+        outbox.rest.note_flushed(self.last_taken);
         if has_ended {
             self.fate = Fate::Ended;
         }

@@ -21,6 +21,7 @@ use super::one_shot::{Answer, OneShot};
 
 mod handover;
 mod one_shot;
+mod outbox;
 mod reading;
 mod references;
 mod slots;

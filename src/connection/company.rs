@@ -1,0 +1,35 @@
+//! How many packets wait for company within the flush grace.
+
+use std::thread;
+
+/// How many packets may wait for company before they are sent all the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Company {
+    /// For so many the sender is woken.
+    pub(super) wakes: usize,
+    /// So many it sends.
+    pub(super) sends: usize,
+}
+
+impl Company {
+    /// So few that the peer, and the sender, have begun before who makes them has finished.
+    const CORES: Self = Self {
+        wakes: 32,
+        sends: 48,
+    };
+    /// With one core nobody begins earlier for that, and each change of threads takes as long as
+    /// some packets.
+    const ONE_CORE: Self = Self {
+        wakes: 512,
+        sends: 512,
+    };
+
+    /// Takes some twenty microseconds: it asks the operating system for files.
+    pub(super) fn of_this_thread() -> Self {
+        match thread::available_parallelism() {
+            Ok(cores) if cores.get() == 1 => Self::ONE_CORE,
+            // What is not known is no reason to wait.
+            _ => Self::CORES,
+        }
+    }
+}
