@@ -172,12 +172,14 @@ fn a_set_yields_those_whose_time_is_over() {
         let (guard, mut peer) = opened(8);
         let mut set = PendingSet::new();
         set.insert(guard.submit(Request::new(0)).unwrap());
+        // Submitted first, so that its time is over first however long the next submit takes.
+        let shorter = guard.submit(Request::new(2).with_timeout(SHORT)).unwrap();
         set.insert(
             guard
                 .submit(Request::new(1).with_timeout(SHORT * 2))
                 .unwrap(),
         );
-        set.insert(guard.submit(Request::new(2).with_timeout(SHORT)).unwrap());
+        set.insert(shorter);
         set.insert(guard.submit(Request::new(3).with_timeout(LONG)).unwrap());
         let (number, result) = set.next().unwrap();
         assert_eq!(number, 2);

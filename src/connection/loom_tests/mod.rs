@@ -1,5 +1,5 @@
-//! The engine's four primitives under every interleaving of up to three threads: the one-shot,
-//! the table with its closed mark, the open count, and the slots of the handlers.
+//! The engine's primitives under every interleaving of a few threads: the one-shot, the table with
+//! its closed mark, the open count, the slots of the handlers, and the sender that rests.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib loom -- --nocapture` runs them and tells how
 //! many executions each took. A wake-up that is lost shows as a deadlock, which loom reports.

@@ -390,7 +390,7 @@ fn caller_that_writes_leaves_nothing_behind() {
 /// It stops behind what is in the buffer, before its own packet.
 #[test]
 fn sender_goes_on_where_a_caller_stops_writing() {
-    explore("outbox, a caller that writes a part", || {
+    explore_within("outbox, a caller that writes a part", 3, || {
         let session = Arc::new(Session {
             most_unflushed: 1,
             ..Session::with_endless_grace(512)
