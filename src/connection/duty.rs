@@ -10,7 +10,8 @@ use super::lead::{Lead, TICK, Tick};
 use super::outbox::MayWrite;
 use super::place;
 use super::pool::{Pool, Slot};
-use super::receiver::{self, ReadSide};
+use super::read_side::ReadSide;
+use super::receiver;
 use super::session::{Session, Shared};
 use super::state::Key;
 use super::workers::{self, Job, QueuedAnswer};
@@ -135,7 +136,7 @@ pub(super) fn wait_for_reading<S, R>(
     }
 }
 
-/// How long the reading may be offered, and answers held without the sender's knowing, while
+/// How long the reading may be offered, or the answers of inline handlers be gathered, while
 /// several requests are served.
 pub(super) const LONGEST_RUN: Duration = Duration::from_micros(200);
 /// After how many requests the clock is asked.

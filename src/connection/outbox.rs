@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use log::LevelFilter;
+
 pub(super) use self::write_side::{Fate, WriteSide};
 pub(super) use super::rest::Run;
 use super::rest::{Gathering, Rest};
@@ -19,7 +21,6 @@ use super::session::{Session, Shared};
 pub(super) use super::sharing::{MayWrite, Sharing};
 use super::state::Queued;
 use crate::sync::Mutex;
-use log::LevelFilter;
 
 pub(super) struct Outbox {
     rest: Rest,
@@ -151,7 +152,7 @@ impl Outbox {
     }
 
     /// Parks the sender until something is to be done, or until the deadline.
-    pub(super) fn rest(&self, shared: &Mutex<Shared>, deadline: Option<Instant>) {
+    pub(super) fn park(&self, shared: &Mutex<Shared>, deadline: Option<Instant>) {
         self.rest.park(shared, deadline);
     }
 

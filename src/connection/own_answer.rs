@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::receiver::{Effects, Filled, ReadSide, logs_packets};
+use super::read_side::{Filled, ReadSide};
+use super::receiver::{Effects, logs_packets};
 use super::session::Session;
 use super::state::Key;
 use super::text::caught;

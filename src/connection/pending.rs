@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::canceller::Canceller;
+use super::decode::{Decode, decode};
 use super::message::Response;
 use super::one_shot::{Answer, OneShot};
 use super::outbox::MayWrite;
@@ -79,22 +80,6 @@ pub struct PendingResponse<T = Response> {
     /// Gone once the answer has been taken.
     reference: Option<Reference>,
 }
-
-/// Decodes on the thread that asked for it, and lets go of the connection afterwards.
-fn decode<T>(
-    answer: Answer,
-    decode: Option<Decode<T>>,
-    reference: &mut Option<Reference>,
-) -> Result<T> {
-    let _released_last = reference.take();
-    match (answer, decode) {
-        (Ok(response), Some(decode)) => decode(response),
-        (Err(error), _) => Err(error),
-        (Ok(_), None) => Err(Error::Taken),
-    }
-}
-
-type Decode<T> = Box<dyn FnOnce(Response) -> Result<T> + Send>;
 
 impl PendingResponse {
     pub(super) fn new(
@@ -254,7 +239,6 @@ impl<T> PendingResponse<T> {
         Some(self.decode(answer))
     }
 
-    /// Decodes on the thread that asked for it, and lets go of the connection afterwards.
     fn decode(&mut self, answer: Answer) -> Result<T> {
         decode(answer, self.decode.take(), &mut self.reference)
     }

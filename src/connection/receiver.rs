@@ -18,29 +18,14 @@ use super::message::Response;
 use super::one_shot::{Answer, OneShot};
 use super::place::{self, Role};
 use super::pool::Call;
+use super::read_side::{Filled, ReadSide};
 use super::session::{Closing, Session, Shared};
 use super::state::{Action, Key};
 use super::text::caught;
 use super::workers::Job;
 use crate::error::Error;
 use crate::rejection::{Rejection, rejection_text};
-use crate::transport::BoxedReader;
-use crate::wire::reader::Step;
-use crate::wire::{Packet, PacketKind, PacketReader};
-
-/// How many packets, and about how many octets, are dealt out under one lock.
-const BATCH: usize = 128;
-const BATCH_OCTETS: usize = 256 * 1024;
-
-/// What reading goes on with, whoever does it.
-pub(super) struct ReadSide {
-    pub(super) reader: PacketReader<BoxedReader>,
-    pub(super) batch: Vec<Packet>,
-    /// No packet has been dealt out yet.
-    is_first: bool,
-    /// What a caller has read that was not just its answer.
-    pub(super) undealt: Option<Filled>,
-}
+use crate::wire::{Packet, PacketKind};
 
 pub(super) fn run(session: &Arc<Session>, connection: &Connection) {
     place::enter(session, Role::Receiver);
@@ -50,12 +35,7 @@ pub(super) fn run(session: &Arc<Session>, connection: &Connection) {
         return;
     };
     let limit = session.config.max_packet_len;
-    let side = Box::new(ReadSide {
-        reader: PacketReader::new(reader).with_max_packet_len(limit),
-        batch: Vec::new(),
-        is_first: true,
-        undealt: None,
-    });
+    let side = Box::new(ReadSide::new(reader, limit));
     let origin = Arc::new(Origin {
         connection: connection.clone(),
         session: Arc::clone(session),
@@ -141,32 +121,6 @@ fn receive(origin: &Arc<Origin>, side: &mut Option<Box<ReadSide>>) -> Ended {
     }
     // Not reached: it is there whenever `deal_out` succeeds.
     Error::Aborted.into()
-}
-
-/// What came of one read.
-pub(super) enum Filled {
-    /// Octets of a packet.
-    Partial,
-    /// Packets, and what follows the last of them, if that is the end.
-    Batch { end: Option<Error> },
-}
-
-impl ReadSide {
-    /// Waits for a packet, and takes along what has come with it.
-    pub(super) fn fill(&mut self) -> Filled {
-        let end = match self.reader.step() {
-            Ok(Step::Packet(packet)) => {
-                let octets = BATCH_OCTETS.saturating_sub(packet.payload().len());
-                self.batch.push(packet);
-                self.reader.take_buffered(&mut self.batch, BATCH, octets);
-                None
-            }
-            Ok(Step::Partial) => return Filled::Partial,
-            Ok(Step::End) => Some(Error::EndOfInput(None)),
-            Err(error) => Some(error),
-        };
-        Filled::Batch { end }
-    }
 }
 
 /// Whether a logger may want to see each packet.

@@ -52,7 +52,7 @@ use super::one_shot::OneShot;
 use super::open_count::OpenCount;
 use super::outbox::{MayWrite, Outbox, Run, Sharing};
 use super::pool::{Loan, Opening, Pool};
-use super::receiver::ReadSide;
+use super::read_side::ReadSide;
 use super::reference::Reference;
 use super::report::Summary;
 use super::state::{Queued, State};

@@ -11,7 +11,7 @@ use super::message::Request;
 use super::outbox::MayWrite;
 use super::place::{self, Role};
 use super::pool::{Call, Pool, Slot};
-use super::receiver::ReadSide;
+use super::read_side::ReadSide;
 use super::session::{Session, Shared};
 use super::state::Key;
 use super::text::caught;
@@ -196,10 +196,10 @@ impl Session {
         if jobs.is_empty() {
             return;
         }
-        let mut began = Instant::now();
         let mut answers = Vec::with_capacity(BATCH.min(jobs.len()));
         let mut jobs = jobs.into_iter();
         while jobs.len() > 0 {
+            let began = Instant::now();
             for job in jobs.by_ref() {
                 let key = job.key;
                 let is_timed = key.1.get() % TIMED == 0;
@@ -220,7 +220,6 @@ impl Session {
             let sending = self.sending(&mut shared, &last, is_held);
             drop(shared);
             self.send_answer(sending, MayWrite::Never);
-            began = Instant::now();
         }
     }
 

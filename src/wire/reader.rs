@@ -187,7 +187,6 @@ impl<R: BufRead> PacketReader<R> {
                 .is_ok_and(|held| self.decoder.finds_packet_in(held))
     }
 
-    /// Decodes from what the reader holds in its buffer, filling that if it is empty.
     /// Takes along the packets that have been read whole, until there are that many or about so many
     /// octets of payload. Never blocks, and leaves errors to the next step.
     pub(crate) fn take_buffered(&mut self, packets: &mut Vec<Packet>, most: usize, octets: usize) {
@@ -213,6 +212,7 @@ impl<R: BufRead> PacketReader<R> {
         self.offset = self.offset.saturating_add(to_u64(consumed));
     }
 
+    /// Decodes from what the reader holds in its buffer, filling that if it is empty.
     #[inline]
     fn step_through_buffer(&mut self) -> Result<Step> {
         let held = loop {

@@ -82,13 +82,9 @@ pub const fn encoded_len(value: u64) -> usize {
 /// ```
 #[inline]
 pub fn decode(input: &[u8]) -> Result<Option<(u64, usize)>, IntegerTooLarge> {
-    match *input {
-        [octet, ..] if octet < CONTINUES => Ok(Some((u64::from(octet), 1))),
-        [high, low, ..] if low < CONTINUES => {
-            let value = u64::from(high & !CONTINUES) << 7 | u64::from(low);
-            Ok(Some((value, 2)))
-        }
-        _ => decode_groups(input),
+    match decode_short(input) {
+        Some((value, rest)) => Ok(Some((value, input.len().saturating_sub(rest.len())))),
+        None => decode_groups(input),
     }
 }
 

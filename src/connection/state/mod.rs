@@ -17,6 +17,7 @@
 )]
 
 mod ending;
+mod serving;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,6 @@ use std::sync::Arc;
 
 use super::key_hash::{KeyHash, release_room};
 use crate::error::{Error, Outcome, Result};
-use crate::rejection::rejection_text;
 use crate::wire::{ChannelId, Packet, PacketKind, Tag};
 
 /// What identifies a request among those of its direction.
@@ -51,10 +51,6 @@ pub(super) struct Limits {
 
 /// The first tag on the default channel: the two end packets of the original have 0 and 1 there.
 const FIRST_TAG: u64 = 2;
-
-/// By how many times the unsent answers may exceed the inbound budget before a peer that does
-/// not read them is given up.
-const HARD: usize = 4;
 
 /// A request of ours that the peer owes an answer to.
 #[derive(Debug)]
@@ -120,15 +116,6 @@ pub(super) enum Action<W> {
     RequestsFinished,
     /// Nothing more comes.
     Ended(Error),
-}
-
-/// Why a request of the peer is not served.
-#[derive(Clone, Copy, Debug)]
-enum Refusal {
-    /// Nothing can be answered any more.
-    Silent,
-    /// Answered "not ok" with this text.
-    Told(&'static [u8]),
 }
 
 /// A waiter that is told that its request has failed.
@@ -324,110 +311,6 @@ impl<W> State<W> {
         }
         self.losses.late_responses = self.losses.late_responses.saturating_add(1);
         Action::Drop
-    }
-
-    fn request(&mut self, key: Key, bytes: usize, is_waited: bool) -> Action<W> {
-        let refusal = self.refusal(is_waited);
-        let before = match refusal {
-            // Looked up once if all is well.
-            None => self.serving.insert(key, bytes),
-            Some(_) => self.serving.get(&key).copied(),
-        };
-        if let Some(before) = before {
-            self.serving.insert(key, before);
-            return Action::Ended(Error::DuplicateTag {
-                channel: key.0,
-                tag: key.1,
-            });
-        }
-        match refusal {
-            None => {
-                self.serving_bytes = self.serving_bytes.saturating_add(bytes);
-                Action::Serve
-            }
-            Some(Refusal::Silent) => {
-                self.losses.requests_dropped = self.losses.requests_dropped.saturating_add(1);
-                Action::Drop
-            }
-            Some(Refusal::Told(text)) => Action::Reject(text),
-        }
-    }
-
-    /// Why no request of the peer is served now.
-    fn refusal(&self, is_waited: bool) -> Option<Refusal> {
-        if self.output >= Output::Ended {
-            return Some(Refusal::Silent);
-        }
-        let text = if matches!(self.input, Input::Finished) {
-            rejection_text::NO_LONGER_ALLOWED
-        } else if self.goodbye != Goodbye::None {
-            rejection_text::SHUTTING_DOWN
-        } else if !self.has_handler {
-            rejection_text::NO_HANDLER
-        } else if self.is_over_inbound_budget() && (is_waited || !self.calls.is_empty()) {
-            // Where reading may pause instead, one batch over the budget is accepted.
-            rejection_text::BUSY
-        } else {
-            return None;
-        };
-        Some(Refusal::Told(text))
-    }
-
-    /// Frees the tag of a request of the peer, as its answer is about to be queued. `false`: the
-    /// answer can no longer be sent.
-    pub(super) fn served(&mut self, key: Key) -> bool {
-        // A forced end has counted it already.
-        let Some(bytes) = self.serving.remove(&key) else {
-            return false;
-        };
-        release_room(&mut self.serving);
-        self.serving_bytes = self.serving_bytes.saturating_sub(bytes);
-        if self.output < Output::Ended {
-            return true;
-        }
-        self.losses.answers_lost = self.losses.answers_lost.saturating_add(1);
-        false
-    }
-
-    pub(super) fn serving(&self) -> usize {
-        self.serving.len()
-    }
-
-    fn is_over_inbound_budget(&self) -> bool {
-        self.serving.len() >= self.limits.inbound_requests
-            || self.serving_bytes >= self.limits.inbound_bytes
-    }
-
-    /// Whether reading is to pause, unless a handler waits: too much of the peer's is here, and
-    /// we wait for nothing of it.
-    pub(super) fn may_pause(&self) -> bool {
-        self.is_over_inbound_budget() && self.waits_for_nothing()
-    }
-
-    /// The same, because too many answers wait to be sent: where handlers run on the receiver there
-    /// is no other way to start fewer of them.
-    pub(super) fn may_pause_for_answers(&self) -> bool {
-        self.has_unsent_answers() && self.waits_for_nothing()
-    }
-
-    fn waits_for_nothing(&self) -> bool {
-        self.calls.is_empty() && self.goodbye == Goodbye::None && self.output < Output::Ended
-    }
-
-    /// Whether so many answers wait to be sent that no further request is to be started.
-    pub(super) fn has_unsent_answers(&self) -> bool {
-        self.unsent_answers >= self.limits.inbound_requests
-            || self.unsent_bytes >= self.limits.inbound_bytes
-    }
-
-    /// Says whether the peer sends requests without reading the answers, beyond all measure.
-    pub(super) fn flooded(&self) -> Option<Error> {
-        let is_flooded = self.unsent_answers > self.limits.inbound_requests.saturating_mul(HARD)
-            || self.unsent_bytes > self.limits.inbound_bytes.saturating_mul(HARD);
-        is_flooded.then(|| Error::PeerNotReading {
-            answers: u64::try_from(self.unsent_answers).unwrap_or(u64::MAX),
-            octets: u64::try_from(self.unsent_bytes).unwrap_or(u64::MAX),
-        })
     }
 
     /// The number of the last packet of ours that the peer has read for certain.
