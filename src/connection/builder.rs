@@ -231,10 +231,11 @@ impl ConnectionBuilder {
     /// Then there are no handler threads at all. Quick handlers mostly
     /// [run there anyway](crate::RequestHandler#threads), with somebody to take over when they are
     /// not; this is for handlers that always return at once: while one runs, nothing is received,
-    /// not even answers. Whatever would block on a connection there, such as calling back, is an
-    /// error ([`Error::WouldDeadlock`]) and not a hang; submitting is possible while there is room.
-    /// The default is `false`, because a handler that blocks on anything else would hold up the
-    /// peer.
+    /// not even answers, and up to 31 answers that were made just before may not be sent.
+    ///
+    /// Whatever would block on a connection there, such as calling back, is an error
+    /// ([`Error::WouldDeadlock`]) and not a hang; submitting is possible while there is room. The
+    /// default is `false`, because a handler that blocks on anything else would hold up the peer.
     ///
     /// # Examples
     ///

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use loom::thread::JoinHandle;
+
 use super::{explore, explore_within, spawn};
 use crate::connection::rest::{LONGEST_RUN, Rest, Run};
 use crate::connection::state::Queued;
@@ -204,15 +206,28 @@ impl Session {
     }
 }
 
+/// Waits until all up to that number is sent, and for all threads.
+fn finish<const N: usize>(
+    session: &Session,
+    number: u64,
+    sender: JoinHandle<()>,
+    others: [JoinHandle<()>; N],
+) {
+    session.wait_until_sent(number);
+    for other in others {
+        other.join().unwrap();
+    }
+    session.end();
+    sender.join().unwrap();
+}
+
 #[test]
 fn packet_that_is_left_to_a_resting_sender_is_sent() {
     explore("outbox, a packet is left", || {
         let session = Arc::new(Session::new());
         let sender = spawn(&session, |session| session.send());
         let number = session.submit();
-        session.wait_until_sent(number);
-        session.end();
-        sender.join().unwrap();
+        finish(&session, number, sender, []);
     });
 }
 
@@ -221,7 +236,7 @@ fn packets_that_two_threads_leave_are_sent() {
     explore_within("outbox, two packets are left", 3, || {
         let session = Arc::new(Session::new());
         let sender = spawn(&session, |session| session.send());
-        let other = spawn(&session, |session| session.submit());
+        let other = spawn(&session, |session| _ = session.submit());
         session.submit();
         session.wait_until_sent(2);
         session.end();
@@ -236,12 +251,9 @@ fn packet_that_is_wanted_is_flushed_though_the_grace_never_ends() {
     explore_within("outbox, the one in the buffer is wanted", 3, || {
         let session = Arc::new(Session::with_endless_grace(32));
         let sender = spawn(&session, |session| session.send());
-        let submitter = spawn(&session, |session| session.submit());
+        let submitter = spawn(&session, |session| _ = session.submit());
         session.flush(1);
-        session.wait_until_sent(1);
-        submitter.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, 1, sender, [submitter]);
     });
     explore_within("outbox, the one that was left is wanted", 3, || {
         let session = Arc::new(Session::with_endless_grace(32));
@@ -249,10 +261,7 @@ fn packet_that_is_wanted_is_flushed_though_the_grace_never_ends() {
         let other = spawn(&session, |session| session.rest.want(1));
         let number = session.submit();
         session.flush(number);
-        session.wait_until_sent(number);
-        other.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, number, sender, [other]);
     });
 }
 
@@ -264,12 +273,9 @@ fn grace_is_cut_short_for_many_packets() {
             ..Session::with_endless_grace(2)
         });
         let sender = spawn(&session, |session| session.rest_and_send());
-        let other = spawn(&session, |session| session.submit());
+        let other = spawn(&session, |session| _ = session.submit());
         session.submit();
-        session.wait_until_sent(3);
-        other.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, 3, sender, [other]);
     });
 }
 
@@ -282,12 +288,9 @@ fn packet_is_flushed_that_lies_in_a_run_which_is_being_put_into_the_queue() {
             session.queue();
         }
         let sender = spawn(&session, |session| session.rest_and_send());
-        let submitter = spawn(&session, |session| session.submit());
+        let submitter = spawn(&session, |session| _ = session.submit());
         session.flush_here(2);
-        session.wait_until_sent(2);
-        submitter.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, 2, sender, [submitter]);
     });
 }
 
@@ -296,34 +299,24 @@ fn end_of_a_gathering_leaves_nothing_behind() {
     explore_within("outbox, a gathering and a packet", 3, || {
         let session = Arc::new(Session::new());
         let sender = spawn(&session, |session| session.send());
-        let submitter = spawn(&session, |session| session.submit());
+        let submitter = spawn(&session, |session| _ = session.submit());
         drop(session.rest.gather(&session.shared));
-        session.wait_until_sent(1);
-        submitter.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, 1, sender, [submitter]);
     });
     explore_within("outbox, a gathering and a flush", 2, || {
         let session = Arc::new(Session::with_endless_grace(32));
         let sender = spawn(&session, |session| session.send());
-        let submitter = spawn(&session, |session| session.submit());
+        let submitter = spawn(&session, |session| _ = session.submit());
         let waiter = spawn(&session, |session| session.flush(1));
         drop(session.rest.gather(&session.shared));
-        session.wait_until_sent(1);
-        submitter.join().unwrap();
-        waiter.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, 1, sender, [submitter, waiter]);
     });
     explore_within("outbox, a gathering and a call", 3, || {
         let session = Arc::new(Session::with_endless_grace(32));
         let sender = spawn(&session, |session| session.send());
-        let caller = spawn(&session, |session| session.call());
+        let caller = spawn(&session, |session| _ = session.call());
         drop(session.rest.gather(&session.shared));
-        session.wait_until_sent(2);
-        caller.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, 2, sender, [caller]);
     });
 }
 
@@ -335,13 +328,9 @@ fn two_gatherings_leave_nothing_behind() {
         let other = spawn(&session, |session| {
             drop(session.rest.gather(&session.shared));
         });
-        let submitter = spawn(&session, |session| session.submit());
+        let submitter = spawn(&session, |session| _ = session.submit());
         drop(session.rest.gather(&session.shared));
-        session.wait_until_sent(1);
-        other.join().unwrap();
-        submitter.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, 1, sender, [other, submitter]);
     });
     explore_within("outbox, two gatherings and a flush", 2, || {
         let session = Arc::new(Session::with_endless_grace(32));
@@ -351,11 +340,7 @@ fn two_gatherings_leave_nothing_behind() {
         });
         let waiter = spawn(&session, |session| session.flush(1));
         drop(session.rest.gather(&session.shared));
-        session.wait_until_sent(1);
-        other.join().unwrap();
-        waiter.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, 1, sender, [other, waiter]);
     });
 }
 
@@ -368,22 +353,16 @@ fn caller_that_writes_leaves_nothing_behind() {
             ..Session::new()
         });
         let sender = spawn(&session, |session| session.send());
-        let submitter = spawn(&session, |session| session.submit());
+        let submitter = spawn(&session, |session| _ = session.submit());
         session.call();
-        session.wait_until_sent(2);
-        submitter.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, 2, sender, [submitter]);
     });
     explore_within("outbox, two callers that write", 3, || {
         let session = Arc::new(Session::with_endless_grace(32));
         let sender = spawn(&session, |session| session.send());
-        let other = spawn(&session, |session| session.call());
+        let other = spawn(&session, |session| _ = session.call());
         session.call();
-        session.wait_until_sent(3);
-        other.join().unwrap();
-        session.end();
-        sender.join().unwrap();
+        finish(&session, 3, sender, [other]);
     });
 }
 
@@ -397,9 +376,7 @@ fn sender_goes_on_where_a_caller_stops_writing() {
         });
         let sender = spawn(&session, |session| session.rest_and_send());
         let number = session.call();
-        session.wait_until_sent(number);
-        session.end();
-        sender.join().unwrap();
+        finish(&session, number, sender, []);
     });
 }
 

@@ -271,3 +271,31 @@ fn all_that_came_is_kept_of_a_stream_that_is_something_else() {
         assert_eq!(reader.first_octets(), octets);
     }
 }
+
+#[test]
+fn what_has_been_read_whole_is_taken_along_without_reading_more() {
+    let packets: Vec<Packet> = (2..8)
+        .map(|tag| {
+            let (channel, flags) = (ChannelId::DEFAULT, Flags::NONE);
+            Packet::request(channel, Tag::new(tag), RequestType::from(0), flags, [7; 10])
+        })
+        .collect();
+    let octets = stream(&packets);
+    let (front, last) = octets.split_at(octets.len() - 3);
+    // Each read of a chain comes to the end of one part at most.
+    let input = BufReader::new(front.chain(last));
+    let mut reader = PacketReader::new(input);
+    let mut taken = Vec::new();
+    reader.take_buffered(&mut taken, 10, 1000);
+    assert_eq!(taken, [], "nothing has been read");
+    assert_eq!(reader.read_packet().unwrap().as_ref(), packets.first());
+    reader.take_buffered(&mut taken, 2, 1000);
+    assert_eq!(taken, packets[1..3], "as many as are asked for");
+    reader.take_buffered(&mut taken, 10, 5);
+    assert_eq!(taken, packets[1..4], "until there are so many octets");
+    reader.take_buffered(&mut taken, 10, 1000);
+    assert_eq!(taken, packets[1..5], "the last one is not whole");
+    assert_eq!(reader.read_packet().unwrap().as_ref(), packets.last());
+    assert_eq!(reader.offset(), to_u64(octets.len()));
+    assert_eq!(reader.read_packet().unwrap(), None);
+}
