@@ -33,6 +33,7 @@ mod rest;
 mod sender;
 mod session;
 mod sharing;
+mod spare;
 mod state;
 mod stats;
 mod submission;

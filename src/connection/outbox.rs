@@ -141,6 +141,11 @@ impl Outbox {
         self.rest.is_flushed(number)
     }
 
+    /// See [`Rest::wait_for_flush`].
+    pub(super) fn wait_for_flush(&self, number: u64, deadline: Instant) -> bool {
+        self.rest.wait_for_flush(number, deadline)
+    }
+
     /// Has so much sent that a peer which waits for it does not notice that it was held.
     pub(super) fn limit_held(&self) {
         self.rest.limit_held();
@@ -151,9 +156,14 @@ impl Outbox {
         self.rest.want(number);
     }
 
-    /// Parks the sender until something is to be done, or until the deadline.
-    pub(super) fn park(&self, shared: &Mutex<Shared>, deadline: Option<Instant>) {
-        self.rest.park(shared, deadline);
+    /// Parks the sender, see [`Rest::park`].
+    pub(super) fn park(
+        &self,
+        shared: &Mutex<Shared>,
+        grace_end: Option<Instant>,
+        look_at: impl FnOnce() -> Option<Instant>,
+    ) {
+        self.rest.park(shared, grace_end, look_at);
     }
 
     pub(super) fn enter_sender(&self) {

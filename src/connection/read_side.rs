@@ -1,5 +1,6 @@
 //! What reading goes on with, whichever thread does it.
 
+use super::spare::Spare;
 use crate::error::Error;
 use crate::transport::BoxedReader;
 use crate::wire::reader::Step;
@@ -34,6 +35,15 @@ impl ReadSide {
             batch: Vec::new(),
             is_first: true,
             undealt: None,
+        }
+    }
+
+    /// Has a long payload that has begun go on in memory that is at hand.
+    pub(super) fn reuse(&mut self, spare: &Spare) {
+        if let Some(len) = self.reader.wants_room()
+            && let Some(memory) = spare.take(len)
+        {
+            self.reader.reuse(memory);
         }
     }
 

@@ -97,6 +97,7 @@ fn receive(origin: &Arc<Origin>, side: &mut Option<Box<ReadSide>>) -> Ended {
         }
         let undealt = reading.undealt.take();
         let Filled::Batch { end } = undealt.unwrap_or_else(|| reading.fill()) else {
+            reading.reuse(&session.spare);
             if reading.is_first {
                 let first = reading.reader.first_octets().to_vec();
                 session.shared.lock().first_octets = first;

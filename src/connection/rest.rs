@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::company::Company;
 use super::state::Queued;
 use crate::sync::{
-    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Queue, fence,
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, Parker, Queue, fence,
 };
 
 /// How much may wait for company within the flush grace before it is sent all the same.
@@ -57,6 +57,10 @@ pub(super) struct Rest {
     /// Somebody wakes several who wait, and sees to what they queue when that is done.
     is_gathering: AtomicBool,
     is_abandoned: AtomicBool,
+    /// A caller waits for a flush.
+    is_flush_awaited: AtomicBool,
+    flush_lock: Mutex<()>,
+    flush_done: Condvar,
     /// Nothing is written any more, so the sender must not rest.
     is_over: AtomicBool,
 }
@@ -74,6 +78,9 @@ impl Rest {
             pushed: Amount::default(),
             popped: Amount::default(),
             is_gathering: AtomicBool::new(false),
+            is_flush_awaited: AtomicBool::new(false),
+            flush_lock: Mutex::new(()),
+            flush_done: Condvar::new(),
             is_abandoned: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         }
@@ -212,6 +219,35 @@ impl Rest {
     /// the holder of the role.
     pub(super) fn note_flushed(&self, number: u64) {
         self.flushed.store(number, Ordering::SeqCst);
+        self.tell_of_flush();
+    }
+
+    /// Blocks until everything up to that number, which is wanted, has been sent; `false` if it
+    /// has not been by the deadline, or never will. For one thread at a time.
+    pub(super) fn wait_for_flush(&self, number: u64, deadline: Instant) -> bool {
+        let mut lock = self.flush_lock.lock();
+        // Before it looks: either it sees the flush, or who flushes sees that it waits.
+        self.is_flush_awaited.store(true, Ordering::SeqCst);
+        let mut is_late = false;
+        let is_flushed = loop {
+            if self.flushed.load(Ordering::SeqCst) >= number {
+                break true;
+            }
+            if is_late || self.is_over.load(Ordering::SeqCst) {
+                break false;
+            }
+            is_late = self.flush_done.wait_until(&mut lock, deadline).timed_out();
+        };
+        self.is_flush_awaited.store(false, Ordering::Relaxed);
+        is_flushed
+    }
+
+    fn tell_of_flush(&self) {
+        if self.is_flush_awaited.load(Ordering::SeqCst) {
+            // Who is about to wait holds the lock until it does.
+            drop(self.flush_lock.lock());
+            self.flush_done.notify_one();
+        }
     }
 
     /// Has so much sent that a peer which waits for it does not notice that it was held.
@@ -239,10 +275,16 @@ impl Rest {
         self.sender.enter();
     }
 
-    /// Parks the sender until something is to be done, or until the deadline, at which the grace
-    /// of what is in the buffer ends.
-    pub(super) fn park<S>(&self, shared: &Mutex<S>, deadline: Option<Instant>) {
-        let (mode, least) = match deadline {
+    /// Parks the sender until something is to be done, or until the grace of what is in the buffer
+    /// ends, or until it is to look for another reason: who changes that
+    /// [rings](Self::ring).
+    pub(super) fn park<S>(
+        &self,
+        shared: &Mutex<S>,
+        grace_end: Option<Instant>,
+        look_at: impl FnOnce() -> Option<Instant>,
+    ) {
+        let (mode, least) = match grace_end {
             None => (IDLE, 1),
             Some(_) => (GRACE, self.company().wakes),
         };
@@ -251,12 +293,16 @@ impl Rest {
             let _shared = shared.lock();
             self.mode.store(mode, Ordering::SeqCst);
             let (packets, octets) = self.waiting();
-            packets >= least || deadline.is_some() && octets >= WAITING_OCTETS
+            packets >= least || grace_end.is_some() && octets >= WAITING_OCTETS
         };
         // Pairs with those in `flush` and `want`.
         fence(Ordering::SeqCst);
-        let is_due = queue_is_due || deadline.is_some() && self.is_wanted();
+        let is_due = queue_is_due || grace_end.is_some() && self.is_wanted();
         if !is_due && !self.is_over.load(Ordering::SeqCst) && !self.is_abandoned() {
+            let deadline = match (grace_end, look_at()) {
+                (Some(grace_end), Some(look_at)) => Some(grace_end.min(look_at)),
+                (grace_end, look_at) => grace_end.or(look_at),
+            };
             self.sender.park(deadline);
         }
         self.mode.store(AWAKE, Ordering::SeqCst);
@@ -273,6 +319,7 @@ impl Rest {
     /// Takes note that nothing is written any more; who was writing then has the sender look.
     pub(super) fn note_over(&self) {
         self.is_over.store(true, Ordering::SeqCst);
+        self.tell_of_flush();
     }
 
     /// Has the sender end without saying goodbye.

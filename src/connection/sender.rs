@@ -32,7 +32,7 @@ pub(super) fn run(session: &Arc<Session>) {
             break fate;
         }
         let deadline = since.and_then(|since| outbox.grace_end(since));
-        outbox.park(&session.shared, deadline);
+        outbox.park(&session.shared, deadline, || session.spare.expire());
     };
     match fate {
         Fate::Ended => {

@@ -27,8 +27,8 @@
 //! # Locking rules
 //!
 //! 1. `life` (in `connection/mod.rs`) before `role` before `shared` before the queue of the
-//!    callbacks before `threads`. `streams`, `hooks` and the mutex in a one-shot are leaves:
-//!    nothing is locked under them.
+//!    callbacks before `threads`. `streams`, `hooks`, the spare memory and the mutex in a one-shot
+//!    are leaves: nothing is locked under them.
 //! 2. `role` is the right to write. Only the sender waits for it, and only it is held across a
 //!    blocking call, which is the write itself. Everybody else may try for it.
 //! 3. Under `shared` there is no I/O, no logging, no user code, and no drop of anything that
@@ -55,6 +55,7 @@ use super::pool::{Loan, Opening, Pool};
 use super::read_side::ReadSide;
 use super::reference::Reference;
 use super::report::Summary;
+use super::spare::Spare;
 use super::state::{Queued, State};
 use super::stats::ConnectionStats;
 use super::workers::Job;
@@ -79,6 +80,7 @@ pub(super) struct Session {
     pub(super) progress: Condvar,
     pub(super) outbox: Outbox,
     pub(super) callbacks: Callbacks,
+    pub(super) spare: Spare,
     /// What can be done with the transport; nothing any more once it has been put away.
     pub(super) hooks: Mutex<Hooks>,
     /// Whether the writer is of no more use after our `END_OF_STREAM`.
@@ -239,6 +241,7 @@ impl Session {
             progress: Condvar::new(),
             outbox: Outbox::new(config.flush_grace, sharing),
             callbacks: Callbacks::default(),
+            spare: Spare::default(),
             ends_writer: hooks.end_of_write.is_some(),
             callers_may_read: config.handler.is_none()
                 && config.timeout.is_none()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::lead::TICK;
 use super::message::Request;
 use super::one_shot::{Answer, Callback, OneShot, Told};
 use super::outbox::MayWrite;
@@ -154,11 +155,14 @@ impl Session {
         self.outbox.flush(self, number, may_write);
     }
 
-    /// Sends the packet with that number on this thread, if that cannot block; says whether it
-    /// has been sent.
+    /// Sends the packet with that number, on this thread if that cannot block; `false` if that
+    /// takes longer than nobody may read.
+    ///
+    /// To read only then is not just good for the next to come: a thread that waits for input from
+    /// a Unix socket is woken, for nothing, for each piece that the peer takes out of the socket.
     pub(super) fn send_alone(self: &Arc<Self>, number: u64) -> bool {
         self.outbox.flush(self, number, MayWrite::Briefly);
-        self.outbox.is_flushed(number)
+        self.outbox.is_flushed(number) || self.outbox.wait_for_flush(number, Instant::now() + TICK)
     }
 
     /// Settles a request with [`Error::Cancelled`]; `None` if it was settled already.

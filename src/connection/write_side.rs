@@ -180,6 +180,9 @@ impl WriteSide {
                 }
                 writer.write_packet(&queued.packet)?;
                 has_ended |= queued.packet.kind() == PacketKind::EndOfStream;
+                if session.spare.keep(queued.packet.into_payload()) {
+                    outbox.ring();
+                }
             }
         }
         if self.unflushed_packets > 0 {

@@ -226,6 +226,21 @@ impl Decoder {
         }
     }
 
+    /// See [`PartialPayload::wants_room`].
+    pub(super) fn wants_room(&self) -> Option<usize> {
+        match &self.state {
+            State::Payload(_, payload) => payload.wants_room(),
+            State::Nothing | State::Head(_) => None,
+        }
+    }
+
+    /// See [`PartialPayload::reuse`].
+    pub(super) fn reuse(&mut self, memory: Vec<u8>) {
+        if let State::Payload(_, payload) = &mut self.state {
+            payload.reuse(memory);
+        }
+    }
+
     /// Returns how many octets of a payload are missing; 0 if none has begun.
     pub(super) fn missing_payload(&self) -> usize {
         match &self.state {

@@ -37,6 +37,23 @@ impl PartialPayload {
         }
     }
 
+    /// Says how long it will be, if it is still without the room for all of that.
+    pub(super) fn wants_room(&self) -> Option<usize> {
+        (self.octets.len() < self.len).then_some(self.len)
+    }
+
+    /// Goes on in memory that has been used before, if that is long enough.
+    pub(super) fn reuse(&mut self, mut memory: Vec<u8>) {
+        memory.truncate(self.len);
+        let received = self.octets.get(..self.received).unwrap_or_default();
+        if memory.len() == self.len
+            && let Some(front) = memory.get_mut(..self.received)
+        {
+            front.copy_from_slice(received);
+            self.octets = memory;
+        }
+    }
+
     pub(super) fn received(&self) -> usize {
         self.received
     }
@@ -50,10 +67,15 @@ impl PartialPayload {
         let (ours, rest) = input
             .split_at_checked(self.missing())
             .unwrap_or((*input, &[]));
-        self.octets.truncate(self.received);
-        self.reserve(ours.len());
-        self.octets.extend_from_slice(ours);
-        self.received = self.octets.len();
+        let end = self.received.saturating_add(ours.len());
+        if let Some(room) = self.octets.get_mut(self.received..end) {
+            room.copy_from_slice(ours);
+        } else {
+            self.octets.truncate(self.received);
+            self.reserve(ours.len());
+            self.octets.extend_from_slice(ours);
+        }
+        self.received = end;
         *input = rest;
     }
 
@@ -116,6 +138,22 @@ mod tests {
         let octets = payload.into_octets();
         assert_eq!((octets.len(), octets.capacity()), (len, len));
         assert!(octets.iter().all(|&octet| octet == 7));
+    }
+
+    #[test]
+    fn payload_goes_on_in_memory_that_is_long_enough() {
+        let mut payload = PartialPayload::new(5);
+        payload.take_from(&mut &b"ab"[..]);
+        assert_eq!(payload.wants_room(), Some(5));
+        payload.reuse(vec![9; 4]);
+        assert_eq!(payload.wants_room(), Some(5), "too short");
+        payload.reuse(vec![9; 7]);
+        assert_eq!((payload.wants_room(), payload.missing()), (None, 3));
+        assert_eq!(payload.room(), [9; 3]);
+        payload.take_from(&mut &b"c"[..]);
+        payload.room().copy_from_slice(b"de");
+        payload.advance(2);
+        assert_eq!(payload.into_octets(), b"abcde");
     }
 
     #[test]

@@ -294,6 +294,16 @@ impl<R: BufRead> PacketReader<R> {
 }
 
 impl<R> PacketReader<R> {
+    /// Says how long the payload is that is being read, if it has not the room for all of it.
+    pub(crate) fn wants_room(&self) -> Option<usize> {
+        self.decoder.wants_room()
+    }
+
+    /// Has it go on in memory that has been used before, if that is long enough.
+    pub(crate) fn reuse(&mut self, memory: Vec<u8>) {
+        self.decoder.reuse(memory);
+    }
+
     /// Returns how many octets were consumed.
     ///
     /// Between two packets that is where the next one starts. The octets of a head that is cut off

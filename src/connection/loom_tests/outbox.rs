@@ -2,14 +2,14 @@
 //! flushed though its grace never ends.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use loom::thread::JoinHandle;
 
 use super::{explore, explore_within, spawn};
 use crate::connection::rest::{LONGEST_RUN, Rest, Run};
 use crate::connection::state::Queued;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, expire};
 use crate::wire::Packet;
 
 /// What threads share of a session.
@@ -125,7 +125,7 @@ impl Session {
     /// The sender, which is about to rest for its grace.
     fn rest_and_send(&self) {
         self.rest.enter_sender();
-        self.rest.park(&self.shared, Some(Instant::now()));
+        self.rest.park(&self.shared, Some(Instant::now()), || None);
         self.go_on_sending();
     }
 
@@ -139,7 +139,8 @@ impl Session {
             if is_over {
                 return;
             }
-            self.rest.park(&self.shared, is_waiting.then(Instant::now));
+            self.rest
+                .park(&self.shared, is_waiting.then(Instant::now), || None);
         }
     }
 
@@ -389,10 +390,84 @@ fn sender_ends_when_a_caller_cannot_write() {
         });
         let sender = spawn(&session, |session| {
             session.rest.enter_sender();
-            session.rest.park(&session.shared, None);
+            session.rest.park(&session.shared, None, || None);
             session.go_on_sending();
         });
         session.call();
+        sender.join().unwrap();
+    });
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(1)
+}
+
+/// A caller waits for its packet to be sent before it reads the answer by itself.
+#[test]
+fn caller_is_told_of_the_flush_that_it_waits_for() {
+    explore_within("outbox, a flush that is waited for", 3, || {
+        let session = Arc::new(Session::with_endless_grace(32));
+        let sender = spawn(&session, |session| session.send());
+        let submitter = spawn(&session, |session| _ = session.submit());
+        let number = session.queue();
+        session.flush(number);
+        assert!(session.rest.wait_for_flush(number, soon()));
+        finish(&session, number, sender, [submitter]);
+    });
+}
+
+#[test]
+fn caller_is_told_that_there_will_be_no_flush() {
+    explore("outbox, a flush that fails", || {
+        let session = Arc::new(Session {
+            writer_fails: true,
+            ..Session::new()
+        });
+        let number = session.queue();
+        let sender = spawn(&session, |session| session.send());
+        session.flush(number);
+        assert!(!session.rest.wait_for_flush(number, soon()));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn caller_waits_for_a_flush_no_longer_than_it_may() {
+    explore_within("outbox, a flush that is late", 4, || {
+        let session = Arc::new(Session::new());
+        expire();
+        let number = session.queue();
+        let sender = spawn(&session, |session| session.send());
+        session.flush(number);
+        // Whichever comes first; the next to wait is not disturbed by that.
+        session.rest.wait_for_flush(number, soon());
+        session.wait_until_sent(number);
+        session.rest.wait_for_flush(number, soon());
+        session.end();
+        sender.join().unwrap();
+    });
+}
+
+/// The memory that is kept for a while is looked at when that is over.
+#[test]
+fn sender_does_not_rest_past_what_it_is_to_look_at() {
+    explore("outbox, something to look at", || {
+        let session = Arc::new(Session::new());
+        let kept = Arc::new(Mutex::new(false));
+        expire();
+        let sender = {
+            let kept = Arc::clone(&kept);
+            spawn(&session, move |session| {
+                session.rest.enter_sender();
+                while !*kept.lock() {
+                    session
+                        .rest
+                        .park(&session.shared, None, || kept.lock().then(Instant::now));
+                }
+            })
+        };
+        *kept.lock() = true;
+        session.rest.ring();
         sender.join().unwrap();
     });
 }
