@@ -27,6 +27,7 @@ use std::time::Duration;
 use common::watched_for;
 use crossbeam_channel::{Receiver, Sender};
 use heap::{DUST, Growth, KIB, MIB, PER_REQUEST, run_in_sequence};
+use measure::until;
 use packetstream::wire::{Decoder, varint};
 use packetstream::{ChannelId, Connection, Flags, OpenGuard, Packet, Tag, Transport};
 use pairs::{ScriptedPeer, asking, echo, memory, os_pipes, start, take, tcp, unix_sockets};
@@ -34,7 +35,7 @@ use sizes::sized;
 
 /// The two buffers of a connection that was busy, whatever it was busy with: the reader's and the
 /// writer's.
-const BUFFERS: usize = (64 + 160) * KIB;
+const BUFFERS: usize = (256 + 208) * KIB;
 
 /// What the test itself allocates meanwhile, to be told that the reader was asked.
 const TOOLS: usize = 2 * KIB;
@@ -46,6 +47,7 @@ fn connections_and_requests_are_small_and_leave_nothing() {
             ("idle connections", idle_connections_are_small),
             ("pending requests", pending_requests_are_small),
             ("answered requests", answered_requests_leave_nothing),
+            ("long payloads", long_payloads_leave_nothing),
             ("claims", claims_cost_no_more_than_twice_what_came),
             ("refused claims", refused_claims_cost_nothing),
         ]);
@@ -146,6 +148,28 @@ fn answered_requests_leave_nothing() {
     growth.assert_at_most(2 * 1000 * PER_REQUEST + DUST, "empty requests");
     let kept = growth.settled();
     assert!(kept <= 2 * BUFFERS + DUST, "{kept} octets kept");
+    let _ = client.abort();
+    let _ = server.abort();
+}
+
+/// The memory of payloads serves several, but not for longer than they follow each other.
+fn long_payloads_leave_nothing() {
+    let (here, there) = unix_sockets();
+    let (client, server) = (open(here), open(there));
+    client.call(asking("")).unwrap();
+    let growth = Growth::start();
+    for len in [MIB, MIB, 3 * MIB, 64 * KIB, 100 * KIB, 20 * KIB] {
+        let pending: Vec<_> = (0..4)
+            .map(|_| client.submit(asking(vec![1; len])).unwrap())
+            .collect();
+        for answer in pending {
+            assert_eq!(answer.wait().unwrap().payload().len(), len);
+        }
+    }
+    until(
+        || (growth.now() <= 2 * BUFFERS + DUST).then_some(()),
+        || format!("{} octets stay", growth.now()),
+    );
     let _ = client.abort();
     let _ = server.abort();
 }

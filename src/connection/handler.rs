@@ -191,13 +191,23 @@ impl Incoming {
     }
 
     /// Returns the request.
-    pub fn into_request(self) -> Request {
-        self.request
+    pub fn into_request(mut self) -> Request {
+        std::mem::replace(&mut self.request, Request::new(0))
     }
 
     /// Returns the payload of the request.
-    pub fn into_payload(self) -> Vec<u8> {
-        self.request.into_payload()
+    pub fn into_payload(mut self) -> Vec<u8> {
+        self.request.take_payload()
+    }
+}
+
+impl Drop for Incoming {
+    /// Leaves the memory of a long payload to the next one.
+    fn drop(&mut self) {
+        let session = &self.origin.session;
+        if session.spare.keep(self.request.take_payload()) {
+            session.outbox.ring();
+        }
     }
 }
 

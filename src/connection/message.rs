@@ -127,6 +127,11 @@ impl Request {
         self.payload
     }
 
+    /// Leaves the payload empty.
+    pub(super) fn take_payload(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.payload)
+    }
+
     /// Returns the channel.
     pub fn channel(&self) -> ChannelId {
         self.channel

@@ -35,7 +35,7 @@ impl TakenReading {
             match caught(|| side.fill()) {
                 // After a forced end a stream that is only lent is nothing to read from.
                 Ok(Filled::Partial) if session.shared.lock().is_forced => return,
-                Ok(Filled::Partial) => side.reuse(&session.spare),
+                Ok(Filled::Partial) => {}
                 Ok(Filled::Batch { end }) => break end,
                 Err(text) => break Some(Error::Panicked(text.into())),
             }

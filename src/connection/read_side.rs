@@ -1,8 +1,10 @@
 //! What reading goes on with, whichever thread does it.
 
-use super::spare::Spare;
+use std::sync::Arc;
+
 use crate::error::Error;
 use crate::transport::BoxedReader;
+use crate::wire::payload::Memory;
 use crate::wire::reader::Step;
 use crate::wire::{Packet, PacketReader};
 
@@ -29,21 +31,14 @@ pub(super) enum Filled {
 }
 
 impl ReadSide {
-    pub(super) fn new(reader: BoxedReader, max_packet_len: u64) -> Self {
+    pub(super) fn new(reader: BoxedReader, max_packet_len: u64, memory: Arc<dyn Memory>) -> Self {
+        let mut reader = PacketReader::new(reader).with_max_packet_len(max_packet_len);
+        reader.set_memory(memory);
         Self {
-            reader: PacketReader::new(reader).with_max_packet_len(max_packet_len),
+            reader,
             batch: Vec::new(),
             is_first: true,
             undealt: None,
-        }
-    }
-
-    /// Has a long payload that has begun go on in memory that is at hand.
-    pub(super) fn reuse(&mut self, spare: &Spare) {
-        if let Some(len) = self.reader.wants_room()
-            && let Some(memory) = spare.take(len)
-        {
-            self.reader.reuse(memory);
         }
     }
 

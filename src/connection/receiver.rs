@@ -35,7 +35,8 @@ pub(super) fn run(session: &Arc<Session>, connection: &Connection) {
         return;
     };
     let limit = session.config.max_packet_len;
-    let side = Box::new(ReadSide::new(reader, limit));
+    let memory = Arc::clone(&session.spare);
+    let side = Box::new(ReadSide::new(reader, limit, memory));
     let origin = Arc::new(Origin {
         connection: connection.clone(),
         session: Arc::clone(session),
@@ -97,7 +98,6 @@ fn receive(origin: &Arc<Origin>, side: &mut Option<Box<ReadSide>>) -> Ended {
         }
         let undealt = reading.undealt.take();
         let Filled::Batch { end } = undealt.unwrap_or_else(|| reading.fill()) else {
-            reading.reuse(&session.spare);
             if reading.is_first {
                 let first = reading.reader.first_octets().to_vec();
                 session.shared.lock().first_octets = first;

@@ -50,6 +50,7 @@ pub(super) fn run(session: &Arc<Session>) {
             shared.state.left_unsent(answers);
         }
     }
+    session.spare.close();
     let writer = outbox.role.lock().writer.take();
     let writer = writer.map(PacketWriter::into_inner);
     let unwanted = session.streams.lock().leave_writer(writer);

@@ -80,7 +80,7 @@ pub(super) struct Session {
     pub(super) progress: Condvar,
     pub(super) outbox: Outbox,
     pub(super) callbacks: Callbacks,
-    pub(super) spare: Spare,
+    pub(super) spare: Arc<Spare>,
     /// What can be done with the transport; nothing any more once it has been put away.
     pub(super) hooks: Mutex<Hooks>,
     /// Whether the writer is of no more use after our `END_OF_STREAM`.
@@ -241,7 +241,7 @@ impl Session {
             progress: Condvar::new(),
             outbox: Outbox::new(config.flush_grace, sharing),
             callbacks: Callbacks::default(),
-            spare: Spare::default(),
+            spare: Arc::default(),
             ends_writer: hooks.end_of_write.is_some(),
             callers_may_read: config.handler.is_none()
                 && config.timeout.is_none()

@@ -8,12 +8,13 @@ const FIRST_BUFFER: usize = 512;
 /// Enough for a burst of small packets.
 const SMALL_BUFFER: usize = 4 * 1024;
 
-/// What a pipe holds on Linux; larger buffers gain nothing measurable.
-const FULL_BUFFER: usize = 64 * 1024;
+/// More than what a Unix socket holds on Linux, so that payloads of some 64 KiB come several at a time,
+/// and are answered together. What is not used of it is not resident on most systems.
+const FULL_BUFFER: usize = 256 * 1024;
 
-/// What is missing of a payload when it counts as long: most of a full buffer. Shorter ones are
+/// What is missing of a payload when it counts as long: half of a full buffer. Shorter ones are
 /// better read several at a time and copied.
-const LONG: usize = 48 * 1024;
+const LONG: usize = 128 * 1024;
 
 /// A `BufReader` that allocates at the first read, and most of its buffer only under load.
 ///

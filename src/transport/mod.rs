@@ -47,9 +47,9 @@ pub(crate) use self::hooks::Hooks;
 ///
 /// # Buffers
 ///
-/// The reader is buffered, with 4 KiB at the first read and 64 KiB once that was too small. The
-/// writer is not: a connection gathers its packets before it writes them, in 160 KiB from the first
-/// one on, of which what is never used is never resident on most systems.
+/// The reader is buffered, with 512 octets at the first read, 4 KiB once that was too small, and
+/// 256 KiB once that was. The writer is not: a connection gathers its packets before it writes them,
+/// in 208 KiB from the first one on. What is never used of either is never resident on most systems.
 ///
 /// # Descriptors that do not block
 ///

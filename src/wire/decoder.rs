@@ -1,10 +1,12 @@
 //! Packets from octets that arrive in any pieces, without any input of its own.
 
+use std::sync::Arc;
+
 use super::DEFAULT_MAX_PACKET_LEN;
 use super::error::DecodeError;
 use super::head::{Head, MAX_HEAD_LEN, Parsed};
 use super::packet::{Packet, to_u64, truncated};
-use super::payload::PartialPayload;
+use super::payload::{Memory, PartialPayload, Source};
 
 /// An incremental decoder: octets go in as they arrive, packets come out.
 ///
@@ -38,6 +40,7 @@ use super::payload::PartialPayload;
 #[derive(Debug)]
 pub struct Decoder {
     limit: u64,
+    memory: Source,
     state: State,
     /// How decoding ended: with `END_OF_STREAM`, or with an error.
     end: Option<Result<(), DecodeError>>,
@@ -73,6 +76,7 @@ impl Decoder {
     pub fn new() -> Self {
         Self {
             limit: DEFAULT_MAX_PACKET_LEN,
+            memory: Source::default(),
             state: State::Nothing,
             end: None,
         }
@@ -88,6 +92,11 @@ impl Decoder {
         // No allocation can be longer than `isize::MAX`, which matters where that is 2 GiB.
         self.limit = u64::try_from(isize::MAX).map_or(limit, |most| limit.min(most));
         self
+    }
+
+    /// Has long payloads lie in memory that has been used before, where there is some.
+    pub(super) fn set_memory(&mut self, memory: Arc<dyn Memory>) {
+        self.memory = Source(Some(memory));
     }
 
     /// Takes octets from the front of `input` up to the end of a packet, and returns that packet.
@@ -226,21 +235,6 @@ impl Decoder {
         }
     }
 
-    /// See [`PartialPayload::wants_room`].
-    pub(super) fn wants_room(&self) -> Option<usize> {
-        match &self.state {
-            State::Payload(_, payload) => payload.wants_room(),
-            State::Nothing | State::Head(_) => None,
-        }
-    }
-
-    /// See [`PartialPayload::reuse`].
-    pub(super) fn reuse(&mut self, memory: Vec<u8>) {
-        if let State::Payload(_, payload) = &mut self.state {
-            payload.reuse(memory);
-        }
-    }
-
     /// Returns how many octets of a payload are missing; 0 if none has begun.
     pub(super) fn missing_payload(&self) -> usize {
         match &self.state {
@@ -296,9 +290,10 @@ impl Decoder {
     fn take_payload(&mut self, parsed: Parsed, input: &mut &[u8]) -> Option<Parts> {
         if let Some((payload, rest)) = input.split_at_checked(parsed.payload_len) {
             *input = rest;
-            return Some(self.deliver(parsed.head, payload.to_vec()));
+            let payload = self.memory.copy(payload);
+            return Some(self.deliver(parsed.head, payload));
         }
-        let mut payload = PartialPayload::new(parsed.payload_len);
+        let mut payload = PartialPayload::new(parsed.payload_len, &self.memory);
         payload.take_from(input);
         self.state = State::Payload(parsed, payload);
         None

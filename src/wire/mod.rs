@@ -93,7 +93,7 @@ mod error;
 mod head;
 mod number;
 mod packet;
-mod payload;
+pub(crate) mod payload;
 pub(crate) mod reader;
 mod writer;
 

@@ -1,5 +1,8 @@
 //! A payload that arrives in pieces, in the buffer in which it is delivered.
 
+use std::fmt;
+use std::sync::Arc;
+
 /// What is reserved for a payload that has only been announced, in octets.
 ///
 /// One reservation is enough for nearly every payload, and a claim of 64 MiB without a single
@@ -16,6 +19,50 @@ const ROOM: usize = 256 * 1024;
 /// read is wasted on the end of a room.
 pub(super) const LEAST_ROOM: usize = 8 * 1024;
 
+/// Payloads from this length on, in octets, may lie in memory that has been used before.
+///
+/// Shorter ones are found in memory that the process has at hand anyway.
+pub(crate) const LEAST_REUSED: usize = 16 * 1024;
+
+/// Memory that has been used before.
+pub(crate) trait Memory: Send + Sync {
+    /// Returns some that is at least as long, whatever is in it; never blocks.
+    fn take(&self, len: usize) -> Option<Vec<u8>>;
+}
+
+/// Where the memory of payloads comes from: from the allocator, unless that is set.
+#[derive(Clone, Default)]
+pub(super) struct Source(pub(super) Option<Arc<dyn Memory>>);
+
+impl Source {
+    fn take(&self, len: usize) -> Option<Vec<u8>> {
+        let Some(memory) = &self.0 else { return None };
+        if len < LEAST_REUSED {
+            return None;
+        }
+        let mut octets = memory.take(len)?;
+        octets.truncate(len);
+        (octets.len() == len).then_some(octets)
+    }
+
+    /// Returns a payload that has come whole.
+    pub(super) fn copy(&self, payload: &[u8]) -> Vec<u8> {
+        match self.take(payload.len()) {
+            Some(mut octets) => {
+                octets.copy_from_slice(payload);
+                octets
+            }
+            None => payload.to_vec(),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Source").field(&self.0.is_some()).finish()
+    }
+}
+
 /// The part of a payload that has arrived.
 ///
 /// Memory grows with what arrives: what is reserved is at most [`FIRST_RESERVATION`], or twice what
@@ -29,28 +76,11 @@ pub(super) struct PartialPayload {
 }
 
 impl PartialPayload {
-    pub(super) fn new(len: usize) -> Self {
+    pub(super) fn new(len: usize, source: &Source) -> Self {
         Self {
-            octets: Vec::new(),
+            octets: source.take(len).unwrap_or_default(),
             received: 0,
             len,
-        }
-    }
-
-    /// Says how long it will be, if it is still without the room for all of that.
-    pub(super) fn wants_room(&self) -> Option<usize> {
-        (self.octets.len() < self.len).then_some(self.len)
-    }
-
-    /// Goes on in memory that has been used before, if that is long enough.
-    pub(super) fn reuse(&mut self, mut memory: Vec<u8>) {
-        memory.truncate(self.len);
-        let received = self.octets.get(..self.received).unwrap_or_default();
-        if memory.len() == self.len
-            && let Some(front) = memory.get_mut(..self.received)
-        {
-            front.copy_from_slice(received);
-            self.octets = memory;
         }
     }
 
@@ -124,7 +154,7 @@ mod tests {
     #[test]
     fn memory_grows_with_what_arrives_and_not_with_the_claim() {
         let len = 40 * FIRST_RESERVATION + 1;
-        let mut payload = PartialPayload::new(len);
+        let mut payload = PartialPayload::new(len, &Source::default());
         let mut random = fastrand::Rng::with_seed(2);
         while payload.missing() > 0 {
             let bound = FIRST_RESERVATION.max(2 * (payload.received() + LEAST_ROOM));
@@ -140,25 +170,55 @@ mod tests {
         assert!(octets.iter().all(|&octet| octet == 7));
     }
 
+    /// Memory of one length, all nines.
+    struct Nines(usize);
+
+    impl Memory for Nines {
+        fn take(&self, _: usize) -> Option<Vec<u8>> {
+            Some(vec![9; self.0])
+        }
+    }
+
+    fn nines(len: usize) -> Source {
+        Source(Some(Arc::new(Nines(len))))
+    }
+
     #[test]
-    fn payload_goes_on_in_memory_that_is_long_enough() {
-        let mut payload = PartialPayload::new(5);
-        payload.take_from(&mut &b"ab"[..]);
-        assert_eq!(payload.wants_room(), Some(5));
-        payload.reuse(vec![9; 4]);
-        assert_eq!(payload.wants_room(), Some(5), "too short");
-        payload.reuse(vec![9; 7]);
-        assert_eq!((payload.wants_room(), payload.missing()), (None, 3));
-        assert_eq!(payload.room(), [9; 3]);
-        payload.take_from(&mut &b"c"[..]);
-        payload.room().copy_from_slice(b"de");
-        payload.advance(2);
-        assert_eq!(payload.into_octets(), b"abcde");
+    fn payload_lies_in_memory_that_is_at_hand() {
+        let len = LEAST_REUSED;
+        for (len_at_hand, is_used) in [(len - 1, false), (len, true), (len + 7, true)] {
+            let mut payload = PartialPayload::new(len, &nines(len_at_hand));
+            assert_eq!(payload.octets.len() == len, is_used);
+            payload.take_from(&mut &vec![1; 10][..]);
+            let room = payload.room();
+            assert!(room.len() == len - 10);
+            room.fill(2);
+            payload.advance(len - 20);
+            payload.take_from(&mut &vec![3; 11][..]);
+            let octets = payload.into_octets();
+            assert_eq!(octets.len(), len);
+            assert!(octets[..10] == [1; 10] && octets[len - 10..] == [3; 10]);
+            assert!(octets[10..len - 10].iter().all(|&octet| octet == 2));
+        }
+    }
+
+    #[test]
+    fn payload_that_has_come_whole_lies_in_memory_that_is_at_hand() {
+        let whole = vec![5; LEAST_REUSED];
+        for source in [Source::default(), nines(3), nines(LEAST_REUSED + 3)] {
+            assert_eq!(source.copy(&whole), whole);
+        }
+    }
+
+    #[test]
+    fn short_payload_asks_for_no_memory() {
+        let payload = PartialPayload::new(LEAST_REUSED - 1, &nines(LEAST_REUSED));
+        assert!(payload.octets.is_empty());
     }
 
     #[test]
     fn a_small_payload_is_reserved_exactly() {
-        let mut payload = PartialPayload::new(5);
+        let mut payload = PartialPayload::new(5, &Source::default());
         let mut input: &[u8] = b"abc";
         payload.take_from(&mut input);
         assert_eq!((payload.octets.capacity(), payload.missing()), (5, 2));
@@ -173,7 +233,7 @@ mod tests {
     fn octets_taken_and_octets_read_may_alternate() {
         let expected: Vec<u8> = (0..=250_u8).cycle().take(3 * ROOM).collect();
         let mut random = fastrand::Rng::with_seed(3);
-        let mut payload = PartialPayload::new(expected.len());
+        let mut payload = PartialPayload::new(expected.len(), &Source::default());
         let mut input = &expected[..];
         while payload.missing() > 0 {
             let piece = random.usize(1..50_000).min(input.len());

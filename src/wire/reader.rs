@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::decoder::Decoder;
 use super::packet::{Packet, to_u64};
-use super::payload::LEAST_ROOM;
+use super::payload::{LEAST_ROOM, Memory};
 use crate::error::{Error, Result};
 
 /// The number of octets of the stream's start that are kept.
@@ -294,14 +294,9 @@ impl<R: BufRead> PacketReader<R> {
 }
 
 impl<R> PacketReader<R> {
-    /// Says how long the payload is that is being read, if it has not the room for all of it.
-    pub(crate) fn wants_room(&self) -> Option<usize> {
-        self.decoder.wants_room()
-    }
-
-    /// Has it go on in memory that has been used before, if that is long enough.
-    pub(crate) fn reuse(&mut self, memory: Vec<u8>) {
-        self.decoder.reuse(memory);
+    /// Has long payloads lie in memory that has been used before, where there is some.
+    pub(crate) fn set_memory(&mut self, memory: Arc<dyn Memory>) {
+        self.decoder.set_memory(memory);
     }
 
     /// Returns how many octets were consumed.

@@ -6,15 +6,18 @@ use std::io::{self, ErrorKind, Write};
 use super::head::MAX_HEAD_LEN;
 use super::packet::{Packet, to_u64};
 
-/// The length of the buffer unless another is set, in octets: two payloads of 64 KiB and what
+/// The length of the buffer unless another is set, in octets: three payloads of 64 KiB and what
 /// belongs to them, which a Unix socket on Linux takes in one call. To copy such a payload costs
 /// less than to write it, and its head, by itself.
-const DEFAULT_CAPACITY: usize = 160 * 1024;
+const DEFAULT_CAPACITY: usize = 208 * 1024;
+
+/// What is longer than this part of the buffer is not copied into it.
+const LONG_PART: usize = 3;
 
 /// A buffering writer of packets.
 ///
 /// Packets are collected and written when the buffer is full, or by [`flush`](Self::flush). A
-/// payload that is longer than half of the buffer goes to the writer without being copied.
+/// payload that is longer than a third of the buffer goes to the writer without being copied.
 ///
 /// # Drop
 ///
@@ -47,7 +50,7 @@ pub struct PacketWriter<W> {
 }
 
 impl<W: Write> PacketWriter<W> {
-    /// Creates a writer with a buffer of 160 KiB, which is allocated for the first packet.
+    /// Creates a writer with a buffer of 208 KiB, which is allocated for the first packet.
     ///
     /// A Unix socket on Linux takes that in one call.
     pub fn new(writer: W) -> Self {
@@ -119,7 +122,7 @@ impl<W: Write> PacketWriter<W> {
     pub fn write_packet(&mut self, packet: &Packet) -> io::Result<()> {
         self.check()?;
         let payload = packet.payload();
-        if payload.len() > self.capacity / 2 {
+        if payload.len() > self.capacity / LONG_PART {
             return self.write_long_packet(packet);
         }
         let most = payload.len().saturating_add(MAX_HEAD_LEN);
@@ -223,7 +226,7 @@ impl<W> PacketWriter<W> {
         let mut left = self.capacity.saturating_sub(self.buffer.len());
         for len in payloads {
             match left.checked_sub(len.saturating_add(MAX_HEAD_LEN)) {
-                Some(rest) if len <= self.capacity / 2 => left = rest,
+                Some(rest) if len <= self.capacity / LONG_PART => left = rest,
                 _ => return false,
             }
         }
