@@ -179,6 +179,7 @@ impl Session {
         let is_one = reading.batch.len() == 1;
         let more = reading.reader.has_complete_packet();
         let octets = reading.reader.offset();
+        self.spare.refill(reading.reader.used());
         let mut shared = self.shared.lock();
         shared.more_buffered = more;
         shared.stats.bytes_received = octets;

@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Outbox;
-use crate::connection::rest::WAITING_OCTETS;
+use crate::connection::rest::{Rest, WAITING_OCTETS};
 use crate::connection::session::Session;
 use crate::connection::state::Queued;
 use crate::connection::text::caught;
 use crate::connection::unread::Unread;
 use crate::error::Error;
 use crate::transport::BoxedWriter;
+use crate::wire::payload::{LEAST_REUSED, Used};
 use crate::wire::{PacketKind, PacketWriter};
 
 /// How many packets are taken out of the queue at once, about.
@@ -38,8 +39,10 @@ pub(in crate::connection) enum Fate {
 pub(in crate::connection) struct WriteSide {
     pub(in crate::connection) writer: Option<PacketWriter<BoxedWriter>>,
     batch: Vec<Queued>,
-    /// Room for a run.
-    spare: Vec<Queued>,
+    /// For a run.
+    room: Vec<Queued>,
+    /// Of what has been written and not been left to who reads.
+    used: Used,
     last_taken: u64,
     unflushed_packets: usize,
     /// Since when something has been waiting in the buffer.
@@ -57,7 +60,8 @@ impl WriteSide {
         Self {
             writer: None,
             batch: Vec::new(),
-            spare: Vec::new(),
+            room: Vec::new(),
+            used: Used::default(),
             last_taken: 0,
             unflushed_packets: 0,
             waiting_since: None,
@@ -122,21 +126,7 @@ impl WriteSide {
         let mut left = at_most.unwrap_or(usize::MAX);
         // Who keeps queueing must not keep what is queued from being sent.
         while !has_ended && self.unflushed_packets < MOST_UNFLUSHED {
-            let mut octets = 0;
-            while self.batch.len() < BATCH.min(left)
-                && octets < BATCH_OCTETS
-                && let Some(mut run) = outbox.rest.pop()
-            {
-                octets += run
-                    .iter()
-                    .map(|queued| queued.packet.payload().len())
-                    .sum::<usize>();
-                if self.batch.is_empty() {
-                    self.spare = std::mem::replace(&mut self.batch, run);
-                } else {
-                    self.batch.append(&mut run);
-                }
-            }
+            let octets = pop_batch(&outbox.rest, left, &mut self.batch, &mut self.room);
             left = left.saturating_sub(self.batch.len());
             let Some(last) = self.batch.last() else {
                 break;
@@ -145,7 +135,7 @@ impl WriteSide {
             outbox.rest.note_popped(self.batch.len(), octets);
             let octets = octets as u64;
             self.unread.note(last.number, self.batch.len(), octets);
-            session.take(&mut self.batch, &mut self.spare);
+            session.take(&mut self.batch, &mut self.room);
             let answers = self
                 .batch
                 .iter()
@@ -166,6 +156,7 @@ impl WriteSide {
                 .map(|queued| queued.packet.payload().len());
             let fits = self.batch.len() > 1 && writer.has_room(lens);
             let are_cut = fits && outbox.hand_over(self.last_taken);
+            let mut rings = false;
             for queued in self.batch.drain(..) {
                 let is_request = matches!(queued.packet.kind(), PacketKind::Request(_));
                 if is_request && (are_cut || !fits && outbox.hand_over(queued.number)) {
@@ -180,9 +171,15 @@ impl WriteSide {
                 }
                 writer.write_packet(&queued.packet)?;
                 has_ended |= queued.packet.kind() == PacketKind::EndOfStream;
-                if session.spare.keep(queued.packet.into_payload()) {
-                    outbox.ring();
+                let payload = queued.packet.into_payload();
+                if payload.len() < LEAST_REUSED {
+                    self.used.keep(payload);
+                } else {
+                    rings |= session.spare.keep(payload);
                 }
+            }
+            if rings | session.spare.keep_short(&mut self.used) {
+                outbox.ring();
             }
         }
         if self.unflushed_packets > 0 {
@@ -214,4 +211,30 @@ impl WriteSide {
         }
         Ok(())
     }
+}
+
+/// Takes runs out of the queue for a batch, until that has about so many packets; returns how many
+/// octets of payload are in them. What lay in the batch before is room for a run.
+fn pop_batch(
+    rest: &Rest,
+    at_most: usize,
+    batch: &mut Vec<Queued>,
+    room: &mut Vec<Queued>,
+) -> usize {
+    let mut octets = 0;
+    while batch.len() < BATCH.min(at_most)
+        && octets < BATCH_OCTETS
+        && let Some(mut run) = rest.pop()
+    {
+        octets += run
+            .iter()
+            .map(|queued| queued.packet.payload().len())
+            .sum::<usize>();
+        if batch.is_empty() {
+            *room = std::mem::replace(batch, run);
+        } else {
+            batch.append(&mut run);
+        }
+    }
+    octets
 }

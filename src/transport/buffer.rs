@@ -8,8 +8,11 @@ const FIRST_BUFFER: usize = 512;
 /// Enough for a burst of small packets.
 const SMALL_BUFFER: usize = 4 * 1024;
 
-/// More than what a Unix socket holds on Linux, so that payloads of some 64 KiB come several at a time,
-/// and are answered together. What is not used of it is not resident on most systems.
+/// What a pipe holds on Linux: enough for any burst of small packets.
+const LARGE_BUFFER: usize = 64 * 1024;
+
+/// More than what a Unix socket holds on Linux, so that payloads of some 64 KiB come several at a
+/// time, and are answered together. What is not used of it is not resident on most systems.
 const FULL_BUFFER: usize = 256 * 1024;
 
 /// What is missing of a payload when it counts as long: half of a full buffer. Shorter ones are
@@ -78,10 +81,10 @@ impl<R: Read> BufRead for LazyBufReader<R> {
             self.end = self.inner.read(&mut self.buffer[..room])?;
             self.is_brief = false;
             if !is_brief && self.end == room {
-                self.wanted = if room < SMALL_BUFFER {
-                    SMALL_BUFFER
-                } else {
-                    FULL_BUFFER
+                self.wanted = match room {
+                    ..SMALL_BUFFER => SMALL_BUFFER,
+                    SMALL_BUFFER..LARGE_BUFFER => LARGE_BUFFER,
+                    _ => FULL_BUFFER,
                 };
             }
         }
@@ -141,10 +144,11 @@ mod tests {
             Ok(vec![2; FIRST_BUFFER]),
             Ok(vec![3; SMALL_BUFFER - 1]),
             Ok(vec![4; SMALL_BUFFER]),
-            Ok(vec![5; 1]),
-            Ok(vec![6; FULL_BUFFER]),
+            Ok(vec![5; LARGE_BUFFER]),
+            Ok(vec![6; 1]),
+            Ok(vec![7; FULL_BUFFER]),
         ]);
-        for _ in 0..6 {
+        for _ in 0..7 {
             let available = reader.fill_buf().unwrap().len();
             reader.consume(available);
         }
@@ -154,6 +158,7 @@ mod tests {
             FIRST_BUFFER,
             SMALL_BUFFER,
             SMALL_BUFFER,
+            LARGE_BUFFER,
             FULL_BUFFER,
             FULL_BUFFER,
             FULL_BUFFER,

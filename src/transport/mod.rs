@@ -47,9 +47,9 @@ pub(crate) use self::hooks::Hooks;
 ///
 /// # Buffers
 ///
-/// The reader is buffered, with 512 octets at the first read, 4 KiB once that was too small, and
-/// 256 KiB once that was. The writer is not: a connection gathers its packets before it writes them,
-/// in 208 KiB from the first one on. What is never used of either is never resident on most systems.
+/// The reader is buffered, with 512 octets at the first read, and 4, 64 and 256 KiB as each has been
+/// too small. The writer is not: a connection gathers its packets before it writes them, in 208 KiB
+/// from the first one on. What is never used of either is never resident on most systems.
 ///
 /// # Descriptors that do not block
 ///

@@ -6,7 +6,7 @@ use super::DEFAULT_MAX_PACKET_LEN;
 use super::error::DecodeError;
 use super::head::{Head, MAX_HEAD_LEN, Parsed};
 use super::packet::{Packet, to_u64, truncated};
-use super::payload::{Memory, PartialPayload, Source};
+use super::payload::{Memory, PartialPayload, Source, Used};
 
 /// An incremental decoder: octets go in as they arrive, packets come out.
 ///
@@ -41,6 +41,7 @@ use super::payload::{Memory, PartialPayload, Source};
 pub struct Decoder {
     limit: u64,
     memory: Source,
+    used: Used,
     state: State,
     /// How decoding ended: with `END_OF_STREAM`, or with an error.
     end: Option<Result<(), DecodeError>>,
@@ -77,6 +78,7 @@ impl Decoder {
         Self {
             limit: DEFAULT_MAX_PACKET_LEN,
             memory: Source::default(),
+            used: Used::default(),
             state: State::Nothing,
             end: None,
         }
@@ -97,6 +99,11 @@ impl Decoder {
     /// Has long payloads lie in memory that has been used before, where there is some.
     pub(super) fn set_memory(&mut self, memory: Arc<dyn Memory>) {
         self.memory = Source(Some(memory));
+    }
+
+    /// The memory of short payloads to come.
+    pub(super) fn used(&mut self) -> &mut Used {
+        &mut self.used
     }
 
     /// Takes octets from the front of `input` up to the end of a packet, and returns that packet.
@@ -134,14 +141,14 @@ impl Decoder {
     /// Decodes a packet of the common kind that is whole in the input. Nearly all packets come this
     /// way, which is short enough to become part of the caller.
     #[inline]
-    fn decode_common(&self, input: &mut &[u8]) -> Option<Packet> {
+    fn decode_common(&mut self, input: &mut &[u8]) -> Option<Packet> {
         if !matches!((&self.state, &self.end), (State::Nothing, None)) {
             return None;
         }
         let (head, rest, payload_len) = Head::parse_common(input, self.limit)?;
         let (payload, rest) = rest.split_at_checked(payload_len)?;
         *input = rest;
-        Some(Packet::from_parts(head, payload.to_vec()))
+        Some(Packet::from_parts(head, self.used.copy(payload)))
     }
 
     /// Decodes a packet if a valid one is whole in the input, and takes nothing otherwise.

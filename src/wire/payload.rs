@@ -63,6 +63,52 @@ impl fmt::Debug for Source {
     }
 }
 
+/// Up to which length, in octets, the memory of payloads is kept as [`Used`].
+const SHORT: usize = 64;
+/// How much of it is kept at most: about what is written at once.
+const MOST_USED: usize = 256;
+
+/// Memory of short payloads that have been written, for those that are read.
+///
+/// To take it from the allocator takes as long as all the rest of decoding, and as long again to
+/// give it back, above all on another thread than the one that took it.
+#[derive(Debug, Default)]
+pub(crate) struct Used {
+    pieces: Vec<Vec<u8>>,
+}
+
+impl Used {
+    /// Keeps the memory of a payload, or frees it if there is enough.
+    #[inline]
+    pub(crate) fn keep(&mut self, octets: Vec<u8>) {
+        if (1..=SHORT).contains(&octets.capacity()) && self.pieces.len() < MOST_USED {
+            self.pieces.push(octets);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Returns a payload with these octets.
+    #[inline]
+    pub(super) fn copy(&mut self, payload: &[u8]) -> Vec<u8> {
+        if payload.len() <= SHORT
+            && !payload.is_empty()
+            && let Some(mut octets) = self.pieces.pop()
+        {
+            octets.clear();
+            octets.extend_from_slice(payload);
+            return octets;
+        }
+        payload.to_vec()
+    }
+}
+
 /// The part of a payload that has arrived.
 ///
 /// Memory grows with what arrives: what is reserved is at most [`FIRST_RESERVATION`], or twice what
@@ -208,6 +254,33 @@ mod tests {
         for source in [Source::default(), nines(3), nines(LEAST_REUSED + 3)] {
             assert_eq!(source.copy(&whole), whole);
         }
+    }
+
+    #[test]
+    fn short_payload_lies_in_memory_that_was_used() {
+        let mut used = Used::default();
+        let first = vec![1; 20];
+        let place = first.as_ptr();
+        used.keep(first);
+        assert_eq!(used.copy(b"").capacity(), 0);
+        assert_eq!(used.copy(&[2; SHORT + 1]), [2; SHORT + 1]);
+        let second = used.copy(b"second");
+        assert_eq!((&second[..], second.as_ptr()), (&b"second"[..], place));
+        assert_eq!(used.copy(b"third"), b"third");
+        used.keep(vec![3; 2]);
+        assert_eq!(used.copy(b"longer than it"), b"longer than it");
+    }
+
+    #[test]
+    fn little_memory_is_kept_and_no_long_one() {
+        let mut used = Used::default();
+        used.keep(Vec::new());
+        used.keep(vec![1; SHORT + 1]);
+        assert!(used.pieces.is_empty());
+        for _ in 0..2 * MOST_USED {
+            used.keep(vec![1; SHORT]);
+        }
+        assert_eq!(used.pieces.len(), MOST_USED);
     }
 
     #[test]

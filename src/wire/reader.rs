@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::decoder::Decoder;
 use super::packet::{Packet, to_u64};
-use super::payload::{LEAST_ROOM, Memory};
+use super::payload::{LEAST_ROOM, Memory, Used};
 use crate::error::{Error, Result};
 
 /// The number of octets of the stream's start that are kept.
@@ -294,6 +294,11 @@ impl<R: BufRead> PacketReader<R> {
 }
 
 impl<R> PacketReader<R> {
+    /// The memory of short payloads to come.
+    pub(crate) fn used(&mut self) -> &mut Used {
+        self.decoder.used()
+    }
+
     /// Has long payloads lie in memory that has been used before, where there is some.
     pub(crate) fn set_memory(&mut self, memory: Arc<dyn Memory>) {
         self.decoder.set_memory(memory);
