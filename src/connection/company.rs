@@ -14,7 +14,7 @@ pub(super) struct Company {
 impl Company {
     /// So few that the peer, and the sender, have begun before who makes them has finished.
     const CORES: Self = Self {
-        wakes: 32,
+        wakes: 48,
         sends: 48,
     };
     /// With one core nobody begins earlier for that, and each change of threads takes as long as
