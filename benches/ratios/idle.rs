@@ -1,26 +1,34 @@
 //! What an open connection costs that nobody uses, both ends together.
 //!
-//! In a process of its own, because memory that others have used and freed is resident already.
+//! In processes of their own, because memory that others have used and freed is resident already.
 
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::never;
+use crossbeam_channel::{bounded, never};
 use packetstream::BoxError;
 
 use crate::child::Figures;
-use crate::ends::Ends;
+use crate::ends::{Ends, pipelined_calls};
 use crate::measure::difference;
 use crate::options::Options;
+use crate::pipelined::WINDOW;
 use crate::process::{context_switches_of_others, resident, threads};
 use crate::small::lone_calls;
 
 const PAIRS: usize = 100;
 
+/// Of both ends.
+const THREADS: usize = 4;
+
+/// Enough that all buffers have the length that they get for small calls.
+const BURST: usize = 4 * WINDOW;
+
 /// For all processes of the bench: that the threads have started, or that nothing more happens.
 const SETTLING: Duration = Duration::from_millis(300);
 
-/// The figures of a pair before its first call, and after it: `threads`, `resident` octets, and
-/// `wakeups` of all pairs in a second.
+/// The figures of a pair before its first call, after it, and after many at once: `threads`,
+/// `resident` octets, and `wakeups` of all pairs in a second.
 pub(crate) fn idle(options: &Options) -> Result<Figures, BoxError> {
     let mut figures = Figures::default();
     let (threads_before, resident_before) = (threads(), resident());
@@ -42,7 +50,33 @@ pub(crate) fn idle(options: &Options) -> Result<Figures, BoxError> {
         lone_calls(&pair.client, 1)?;
     }
     add("after");
+    for pair in &pairs {
+        pipelined_calls(&pair.client, BURST, WINDOW)?;
+    }
+    add("burst");
     pairs.into_iter().try_for_each(Ends::close)?;
+    Ok(figures)
+}
+
+/// What as many threads cost that only wait: `resident` octets of those of a pair.
+pub(crate) fn threads_alone() -> Result<Figures, BoxError> {
+    let mut figures = Figures::default();
+    let before = resident();
+    let (end, ended) = bounded::<()>(0);
+    let mut all: Vec<JoinHandle<()>> = Vec::with_capacity(PAIRS * THREADS);
+    for _ in 0..PAIRS * THREADS {
+        let ended = ended.clone();
+        all.push(Builder::new().name("idle".to_owned()).spawn(move || {
+            let _ = ended.recv();
+        })?);
+    }
+    pause(SETTLING);
+    let each = difference(resident(), before).map(|all| all / PAIRS as f64);
+    figures.add("resident", each);
+    drop(end);
+    for thread in all {
+        thread.join().map_err(|_| "a thread that waits panicked")?;
+    }
     Ok(figures)
 }
 

@@ -45,6 +45,7 @@ fn main() -> Result<(), BoxError> {
     match options.section {
         Some(Row::Large) => Large::measure(&options)?.figures().print(),
         Some(Row::Idle) => idle::idle(&options)?.print(),
+        Some(Row::Threads) => idle::threads_alone()?.print(),
         Some(row) => return Err(format!("{row} has no process of its own").into()),
         None => {
             let cores = Cores::available()?;
@@ -72,6 +73,7 @@ fn measure(options: &Options, cores: &Cores) -> Result<Results, BoxError> {
     if options.has(Row::Idle) {
         eprintln!("idle");
         results.idle = Some(child::measure(Row::Idle, options)?);
+        results.threads = Some(child::measure(Row::Threads, options)?);
     }
     if options.has(Row::Size) {
         eprintln!("size");

@@ -16,10 +16,12 @@ pub(crate) enum Row {
     Stream,
     Codec,
     Idle,
+    /// Belongs to `Idle`.
+    Threads,
     Size,
 }
 
-const ROWS: [(&str, Row); 8] = [
+const ROWS: [(&str, Row); 9] = [
     ("one", Row::One),
     ("eight", Row::Eight),
     ("pipelined", Row::Pipelined),
@@ -27,6 +29,7 @@ const ROWS: [(&str, Row); 8] = [
     ("stream", Row::Stream),
     ("codec", Row::Codec),
     ("idle", Row::Idle),
+    ("threads", Row::Threads),
     ("size", Row::Size),
 ];
 

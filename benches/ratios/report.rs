@@ -74,7 +74,19 @@ fn print_idle(results: &Results, is_markdown: bool) {
             "KiB resident",
             "wake-ups/s of 100",
         ]);
-        for (name, when) in [("before the first call", "before"), ("after it", "after")] {
+        if let Some(resident) = results.threads.as_ref().and_then(|it| it.of("resident")) {
+            table.push([
+                "as many threads that only wait".to_owned(),
+                "4.0".to_owned(),
+                some(Some(resident / 1024.0), 1),
+                "-".to_owned(),
+            ]);
+        }
+        for (name, when) in [
+            ("before the first call", "before"),
+            ("after it", "after"),
+            ("after 1,024 calls, 256 at a time", "burst"),
+        ] {
             let figure = |what: &str| idle.of(&format!("{what}_{when}"));
             table.push([
                 name.to_owned(),
@@ -96,11 +108,12 @@ fn print_sizes(results: &Results, is_markdown: bool) {
             is_markdown,
         );
         print_size(
-            "connections, one lone caller",
+            "connections, one call on each in turn",
             &size.connections,
             is_markdown,
         );
         print_size("bare sockets, the same", &size.sockets, is_markdown);
+        print_size("connections, 100 calls on each", &size.bursts, is_markdown);
     }
 }
 

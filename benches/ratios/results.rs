@@ -49,6 +49,7 @@ pub(crate) struct Results {
     pub(crate) comparisons: Vec<(Place, Comparison)>,
     pub(crate) codec: Option<Codec>,
     pub(crate) idle: Option<Figures>,
+    pub(crate) threads: Option<Figures>,
     pub(crate) size: Option<Size>,
 }
 

@@ -15,6 +15,9 @@ use crate::small::{floor_call, reversing_socket};
 const OUTSTANDING: [usize; 5] = [1, 16, 256, 4_096, 100_000];
 const CONNECTIONS: [usize; 4] = [1, 10, 100, 1_000];
 
+/// How many calls a connection makes before it is another's turn.
+const BURST: usize = 100;
+
 /// Requests that the server keeps unanswered, and the one that has them all answered.
 const HELD: u32 = 1;
 const RELEASE: u32 = 2;
@@ -32,18 +35,21 @@ pub(crate) struct Size {
     pub(crate) connections: BySize,
     /// The same over as many bare sockets, with a thread at the other end of each.
     pub(crate) sockets: BySize,
+    /// Like `connections`, with a hundred calls on each.
+    pub(crate) bursts: BySize,
 }
 
 impl Size {
     pub(crate) fn measure(options: &Options) -> Result<Self, BoxError> {
         allow_many_descriptors();
         let (outstanding, submitted) = (outstanding(options)?, submitted(options)?);
-        let (connections, sockets) = connections(options)?;
+        let [connections, sockets, bursts] = connections(options)?;
         Ok(Self {
             outstanding,
             submitted,
             connections,
             sockets,
+            bursts,
         })
     }
 }
@@ -93,9 +99,11 @@ fn submitted(options: &Options) -> Result<BySize, BoxError> {
 }
 
 /// Not in turns: the other connections are not to be there while few are measured.
-fn connections(options: &Options) -> Result<(BySize, BySize), BoxError> {
+fn connections(options: &Options) -> Result<[BySize; 3], BoxError> {
     let calls = options.calls(10_000);
-    let (mut costs, mut floor_costs) = (BySize::new(), BySize::new());
+    let burst_calls = options.calls(100_000);
+    let [mut costs, mut floor_costs, mut burst_costs] =
+        [BySize::new(), BySize::new(), BySize::new()];
     let mut all: Vec<Ends> = Vec::new();
     let mut sockets: Vec<Socket> = Vec::new();
     for size in CONNECTIONS {
@@ -108,7 +116,7 @@ fn connections(options: &Options) -> Result<(BySize, BySize), BoxError> {
                 (ends, socket) => {
                     let error = ends.err().or(socket.err().map(BoxError::from));
                     eprintln!("no more than {} connections: {error:?}", all.len());
-                    return Ok((costs, floor_costs));
+                    return Ok([costs, floor_costs, burst_costs]);
                 }
             }
         }
@@ -120,18 +128,27 @@ fn connections(options: &Options) -> Result<(BySize, BySize), BoxError> {
                     let mut turns = (0..calls).zip(sockets.iter().cycle());
                     turns.try_for_each(|(number, socket)| floor_call(socket, number))
                 },
-                &mut || round_robin(&all, calls),
+                &mut || round_robin(&all, calls, 1),
             ],
         )?;
+        let bursts: &mut [(usize, Way<'_>)] =
+            &mut [(burst_calls, &mut || round_robin(&all, burst_calls, BURST))];
+        let burst_cost = in_turns(options.rounds(), bursts)?;
         costs.push((size, cost.seconds));
         floor_costs.push((size, floor.seconds));
+        burst_costs.extend(burst_cost.iter().map(|cost| (size, cost.seconds)));
     }
     all.into_iter().try_for_each(Ends::close)?;
-    Ok((costs, floor_costs))
+    Ok([costs, floor_costs, burst_costs])
 }
 
-fn round_robin(all: &[Ends], calls: usize) -> Result<(), BoxError> {
-    for (number, ends) in (0..calls).zip(all.iter().cycle()) {
+/// Goes round the connections, with `burst` calls on each.
+fn round_robin(all: &[Ends], calls: usize, burst: usize) -> Result<(), BoxError> {
+    let turns = all
+        .iter()
+        .cycle()
+        .flat_map(|ends| std::iter::repeat_n(ends, burst));
+    for (number, ends) in (0..calls).zip(turns) {
         let request = Request::new(0).with_payload(payload(number));
         check(ends.client.call(request)?.payload(), number)?;
     }

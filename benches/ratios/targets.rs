@@ -167,7 +167,12 @@ fn of_size(size: &Size, targets: &mut Vec<Target>) {
         (
             &size.connections,
             1,
-            "cost from 1 to 1,000 connections: at most 1.5 x",
+            "cost from 1 to 1,000 connections, a call on each: at most 1.5 x",
+        ),
+        (
+            &size.bursts,
+            1,
+            "cost from 1 to 1,000 connections, 100 calls on each: at most 1.5 x",
         ),
     ];
     for (costs, base, text) in texts {
