@@ -88,20 +88,24 @@ impl Spare {
         rings
     }
 
-    /// Keeps the memory of short payloads, if there are some and none is kept yet; `true` if the
-    /// sender is to be rung.
+    /// Keeps the memory of short payloads, if there is more than a little, or frees it; `true` if
+    /// the sender is to be rung.
     #[inline]
     pub(super) fn keep_short(&self, used: &mut Used) -> bool {
-        if used.len() < FEW || self.has_short.load(Ordering::Relaxed) {
+        if used.len() < FEW {
             return false;
         }
         let mut kept = self.kept.lock();
-        if kept.is_closed {
-            return false;
+        if !kept.is_closed {
+            kept.short.append(used);
         }
-        std::mem::swap(&mut kept.short, used);
-        self.has_short.store(true, Ordering::Relaxed);
-        kept.arrive()
+        self.has_short
+            .store(!kept.short.is_empty(), Ordering::Relaxed);
+        let rings = kept.arrive() && !kept.is_closed;
+        drop(kept);
+        // Nobody fetches as much.
+        used.clear();
+        rings
     }
 
     /// Has short payloads go on with what is kept, once nothing is left.
@@ -109,8 +113,9 @@ impl Spare {
     pub(super) fn refill(&self, used: &mut Used) {
         if used.is_empty() && self.has_short.load(Ordering::Relaxed) {
             let mut kept = self.kept.lock();
-            std::mem::swap(&mut kept.short, used);
-            self.has_short.store(false, Ordering::Relaxed);
+            used.refill(&mut kept.short);
+            self.has_short
+                .store(!kept.short.is_empty(), Ordering::Relaxed);
         }
     }
 
@@ -300,15 +305,15 @@ mod tests {
         let mut written = short(20);
         assert!(spare.keep_short(&mut written), "nobody sees to it yet");
         assert!(written.is_empty());
-        let mut more = short(30);
-        assert!(!spare.keep_short(&mut more));
-        assert_eq!(more.len(), 30, "what was kept has not been fetched");
+        spare.keep_short(&mut short(30));
         let mut reading = short(1);
         spare.refill(&mut reading);
         assert_eq!(reading.len(), 1, "there is some left");
         let mut reading = Used::default();
         spare.refill(&mut reading);
-        assert_eq!(reading.len(), 20);
+        assert_eq!(reading.len(), 50);
+        spare.refill(&mut Used::default());
+        assert!(!spare.has_short.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -65,8 +65,10 @@ impl fmt::Debug for Source {
 
 /// Up to which length, in octets, the memory of payloads is kept as [`Used`].
 const SHORT: usize = 64;
-/// How much of it is kept at most: about what is written at once.
+/// How much of it is kept at most, on its way from who writes to who reads.
 const MOST_USED: usize = 256;
+/// How much of it who reads takes at once: about what is dealt out together.
+const BATCH: usize = 128;
 
 /// Memory of short payloads that have been written, for those that are read.
 ///
@@ -84,6 +86,32 @@ impl Used {
         if (1..=SHORT).contains(&octets.capacity()) && self.pieces.len() < MOST_USED {
             self.pieces.push(octets);
         }
+    }
+
+    /// Moves all that there is room for; the rest stays.
+    pub(crate) fn append(&mut self, from: &mut Self) {
+        if self.pieces.is_empty() {
+            std::mem::swap(self, from);
+            return;
+        }
+        let room = MOST_USED.saturating_sub(self.pieces.len());
+        let stay = from.pieces.len().saturating_sub(room);
+        self.pieces.extend(from.pieces.drain(stay..));
+    }
+
+    /// Moves a batch here, where nothing is left.
+    pub(crate) fn refill(&mut self, from: &mut Self) {
+        if from.pieces.len() <= BATCH {
+            std::mem::swap(self, from);
+        } else {
+            let start = from.pieces.len().saturating_sub(BATCH);
+            self.pieces.extend(from.pieces.drain(start..));
+        }
+    }
+
+    /// Frees all of it.
+    pub(crate) fn clear(&mut self) {
+        self.pieces.clear();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -281,6 +309,15 @@ mod tests {
             used.keep(vec![1; SHORT]);
         }
         assert_eq!(used.pieces.len(), MOST_USED);
+        let mut more = Used::default();
+        (0..10).for_each(|_| more.keep(vec![1]));
+        used.append(&mut more);
+        assert_eq!((used.len(), more.len()), (MOST_USED, 10));
+        let mut reading = Used::default();
+        reading.refill(&mut used);
+        assert_eq!((reading.len(), used.len()), (BATCH, MOST_USED - BATCH));
+        used.append(&mut more);
+        assert_eq!((used.len(), more.len()), (MOST_USED - BATCH + 10, 0));
     }
 
     #[test]
