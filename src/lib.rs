@@ -82,7 +82,7 @@
 //! |---|---|---|
 //! | the length of a packet | 64 MiB | [`max_packet_len`](ConnectionBuilder::max_packet_len) |
 //! | memory reserved for a packet that was only announced | 1 MiB, then twice what has come | |
-//! | memory of payloads that were written or served, kept for those that are read | 4 MiB, for 0.1 s; that of 400 payloads of up to 64 octets | |
+//! | memory of payloads that were written or served, kept for those that are read | 4 times 1 MiB, for 0.2 s unless a write is stuck; 400 times 64 octets | |
 //! | integers | 64 bits, 10 octets | |
 //! | our unanswered requests | 16,384, 64 MiB | [`max_outstanding_requests`](ConnectionBuilder::max_outstanding_requests), [`max_outstanding_bytes`](ConnectionBuilder::max_outstanding_bytes) |
 //! | the peer's unanswered requests, and unsent answers | 32,768, 128 MiB | [`max_inbound_requests`](ConnectionBuilder::max_inbound_requests), [`max_inbound_bytes`](ConnectionBuilder::max_inbound_bytes) |

@@ -65,6 +65,13 @@ fn nothing_needs_pinning() {
         PacketWriter<Vec<u8>>);
 }
 
+/// It is plain data, whatever it holds on to.
+#[test]
+fn a_decoder_may_be_used_across_a_panic_that_was_caught() {
+    fn unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    unwind_safe::<Decoder>();
+}
+
 #[test]
 fn numbers_are_plain_values() {
     each!(value: Tag, ChannelId, Flags, RequestType);

@@ -48,6 +48,14 @@ fn connections_and_requests_are_small_and_leave_nothing() {
             ("pending requests", pending_requests_are_small),
             ("answered requests", answered_requests_leave_nothing),
             ("long payloads", long_payloads_leave_nothing),
+            (
+                "long and short",
+                long_memory_goes_though_short_payloads_come,
+            ),
+            (
+                "a claim in their place",
+                claim_does_not_keep_the_memory_of_a_payload,
+            ),
             ("claims", claims_cost_no_more_than_twice_what_came),
             ("refused claims", refused_claims_cost_nothing),
         ]);
@@ -171,6 +179,55 @@ fn long_payloads_leave_nothing() {
         || format!("{} octets stay", growth.now()),
     );
     let _ = client.abort();
+    let _ = server.abort();
+}
+
+fn long_memory_goes_though_short_payloads_come() {
+    let (here, there) = unix_sockets();
+    let (client, server) = (open(here), open(there));
+    client.call(asking("")).unwrap();
+    let growth = Growth::start();
+    let batch = |len| {
+        let pending: Vec<_> = (0..16)
+            .map(|_| client.submit(asking(vec![1; len])).unwrap())
+            .collect();
+        for answer in pending {
+            answer.wait().unwrap();
+        }
+    };
+    batch(MIB);
+    until(
+        || {
+            batch(16);
+            (growth.now() <= 2 * BUFFERS + DUST).then_some(())
+        },
+        || format!("{} octets stay", growth.now()),
+    );
+    let _ = client.abort();
+    let _ = server.abort();
+}
+
+/// What is reserved for a claim is bounded, whether or not it has been used before.
+fn claim_does_not_keep_the_memory_of_a_payload() {
+    let (transport, mut peer) = ScriptedPeer::new();
+    let server = Connection::builder()
+        .handler(|_| Ok(()))
+        .linger(Some(Duration::ZERO))
+        .open(transport)
+        .unwrap();
+    let growth = Growth::start();
+    for len in [64 * KIB, MIB, 4 * MIB] {
+        let octets = claim(len as u64, len - 3);
+        peer.send_octets(&octets);
+        drop(octets);
+        let _ = peer.next();
+    }
+    peer.send_octets(&claim(4 * MIB as u64, 0));
+    let bound = MIB + BUFFERS + DUST;
+    until(
+        || (growth.now() <= bound).then_some(()),
+        || format!("{} octets are held for a claim", growth.now()),
+    );
     let _ = server.abort();
 }
 

@@ -27,8 +27,8 @@
 //! # Locking rules
 //!
 //! 1. `life` (in `connection/mod.rs`) before `role` before `shared` before the queue of the
-//!    callbacks before `threads`. `streams`, `hooks`, the spare memory and the mutex in a one-shot
-//!    are leaves: nothing is locked under them.
+//!    callbacks before `threads`. `streams`, `hooks`, the spare memory, the lock at which a caller
+//!    waits for its flush, and the mutex in a one-shot are leaves: nothing is locked under them.
 //! 2. `role` is the right to write. Only the sender waits for it, and only it is held across a
 //!    blocking call, which is the write itself. Everybody else may try for it.
 //! 3. Under `shared` there is no I/O, no logging, no user code, and no drop of anything that

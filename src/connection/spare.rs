@@ -6,17 +6,18 @@
 //! short ones goes from who writes to who reads by the batch: what either has at hand it keeps, which
 //! is little, and what is on its way is freed like that of long ones.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sync::Mutex;
-use crate::wire::payload::{LEAST_REUSED, Memory, Used};
+use crate::wire::payload::{LEAST_REUSED, MOST_REUSED, Memory, Used};
 
 /// How many long payloads' memory is kept at most: some come together.
 const PIECES: usize = 4;
-/// How much, in octets, by each connection that is in use.
-const MOST: usize = 4 * 1024 * 1024;
-/// For how long it is kept after the last that came.
+/// How long it may be, in octets: no longer than what it may serve, which may be a mere claim.
+const LONGEST: usize = MOST_REUSED;
+/// For how long it is kept, at least; and at most twice as long.
 const KEPT: Duration = Duration::from_millis(100);
 /// For fewer short ones nothing is done.
 const FEW: usize = 8;
@@ -31,9 +32,11 @@ pub(super) struct Spare {
 
 #[derive(Default)]
 struct Kept {
-    /// The oldest first.
-    pieces: Vec<Vec<u8>>,
+    /// With the number of their arrival, the oldest first.
+    pieces: Vec<(u64, Vec<u8>)>,
     short: Used,
+    /// The last arrival of short ones.
+    short_arrival: u64,
     /// How often something has come, and how often it had when the sender looked last.
     arrivals: u64,
     seen: u64,
@@ -43,22 +46,26 @@ struct Kept {
 }
 
 impl Kept {
-    fn capacity(&self) -> usize {
-        self.pieces.iter().map(Vec::capacity).sum()
-    }
-
     /// Takes note that something has come; `true` if the sender is to look to its end.
     fn arrive(&mut self) -> bool {
         self.arrivals = self.arrivals.wrapping_add(1);
         self.until.is_none()
     }
 
-    fn clear(&mut self) -> (Vec<Vec<u8>>, Used) {
-        self.until = None;
-        (
-            std::mem::take(&mut self.pieces),
-            std::mem::take(&mut self.short),
-        )
+    /// Takes out what was there already when the sender looked last. What it is to free outside the
+    /// lock.
+    fn take_old(&mut self) -> (Vec<Vec<u8>>, Used) {
+        let seen = self.seen;
+        let is_old = |(arrival, _): &(u64, Vec<u8>)| *arrival <= seen;
+        let count = self.pieces.partition_point(is_old);
+        let old = self.pieces.drain(..count).map(|(_, piece)| piece);
+        let old = old.collect();
+        let old_short = if self.short_arrival <= seen {
+            std::mem::take(&mut self.short)
+        } else {
+            Used::default()
+        };
+        (old, old_short)
     }
 }
 
@@ -66,22 +73,24 @@ impl Spare {
     /// Keeps the memory of a long payload that is not needed any more, or frees it; `true` if the
     /// sender is to be rung, so that it sees to the end of that.
     pub(super) fn keep(&self, octets: Vec<u8>) -> bool {
-        if octets.len() < LEAST_REUSED || octets.capacity() > MOST {
+        if octets.len() < LEAST_REUSED || octets.capacity() > LONGEST {
             return false;
         }
-        let mut replaced = Vec::new();
         let mut kept = self.kept.lock();
         let is_full = kept.pieces.len() >= PIECES;
-        if kept.is_closed || is_full && kept.pieces.iter().all(|piece| fits(piece, octets.len())) {
+        let all_fit = || {
+            let mut pieces = kept.pieces.iter();
+            pieces.all(|(_, piece)| fits(piece, octets.len()))
+        };
+        if kept.is_closed || is_full && all_fit() {
             // Where nothing is taken, the older memory may as well stay.
             drop(kept);
             return false;
         }
-        while kept.pieces.len() >= PIECES || kept.capacity() > MOST - octets.capacity() {
-            replaced.push(kept.pieces.remove(0));
-        }
-        kept.pieces.push(octets);
+        let replaced = is_full.then(|| kept.pieces.remove(0));
         let rings = kept.arrive();
+        let arrival = kept.arrivals;
+        kept.pieces.push((arrival, octets));
         self.has_long.store(true, Ordering::Relaxed);
         drop(kept);
         drop(replaced);
@@ -99,9 +108,9 @@ impl Spare {
         if !kept.is_closed {
             kept.short.append(used);
         }
-        self.has_short
-            .store(!kept.short.is_empty(), Ordering::Relaxed);
+        self.note(&kept);
         let rings = kept.arrive() && !kept.is_closed;
+        kept.short_arrival = kept.arrivals;
         drop(kept);
         // Nobody fetches as much.
         used.clear();
@@ -114,8 +123,7 @@ impl Spare {
         if used.is_empty() && self.has_short.load(Ordering::Relaxed) {
             let mut kept = self.kept.lock();
             used.refill(&mut kept.short);
-            self.has_short
-                .store(!kept.short.is_empty(), Ordering::Relaxed);
+            self.note(&kept);
         }
     }
 
@@ -123,45 +131,49 @@ impl Spare {
     /// it rests.
     pub(super) fn expire(&self) -> Option<Instant> {
         let mut kept = self.kept.lock();
-        if kept.pieces.is_empty() && kept.short.is_empty() {
+        let mut freed = None;
+        let is_empty = |kept: &Kept| kept.pieces.is_empty() && kept.short.is_empty();
+        if is_empty(&kept) {
             kept.until = None;
             return None;
         }
         let now = Instant::now();
-        match kept.until {
-            Some(until) if kept.seen == kept.arrivals => {
-                if until > now {
-                    return Some(until);
-                }
+        if kept.until.is_none_or(|until| until <= now) {
+            if kept.until.is_some() {
+                freed = Some(kept.take_old());
+                self.note(&kept);
             }
-            _ => {
-                kept.seen = kept.arrivals;
-                kept.until = Some(now + KEPT);
-                return kept.until;
-            }
+            kept.seen = kept.arrivals;
+            kept.until = (!is_empty(&kept)).then(|| now + KEPT);
         }
-        let freed = kept.clear();
-        self.forget();
+        let until = kept.until;
         drop(kept);
         drop(freed);
-        None
+        until
     }
 
     /// Frees everything, and keeps nothing from now on: the sender ends.
     pub(super) fn close(&self) {
         let mut kept = self.kept.lock();
         kept.is_closed = true;
-        let freed = kept.clear();
-        self.forget();
+        kept.seen = kept.arrivals;
+        let freed = kept.take_old();
+        self.note(&kept);
         drop(kept);
         drop(freed);
     }
 
-    fn forget(&self) {
-        self.has_long.store(false, Ordering::Relaxed);
-        self.has_short.store(false, Ordering::Relaxed);
+    fn note(&self, kept: &Kept) {
+        self.has_long
+            .store(!kept.pieces.is_empty(), Ordering::Relaxed);
+        self.has_short
+            .store(!kept.short.is_empty(), Ordering::Relaxed);
     }
 }
+
+// A lock that a panic leaves is unlocked, and what it guards is whole at every moment.
+impl UnwindSafe for Spare {}
+impl RefUnwindSafe for Spare {}
 
 impl Memory for Spare {
     /// The last that came and is as long, and not much longer.
@@ -170,10 +182,10 @@ impl Memory for Spare {
             return None;
         }
         let mut kept = self.kept.lock();
-        let at = kept.pieces.iter().rposition(|piece| fits(piece, len))?;
-        let piece = kept.pieces.remove(at);
-        self.has_long
-            .store(!kept.pieces.is_empty(), Ordering::Relaxed);
+        let mut pieces = kept.pieces.iter();
+        let at = pieces.rposition(|(_, piece)| fits(piece, len))?;
+        let (_, piece) = kept.pieces.remove(at);
+        self.note(&kept);
         Some(piece)
     }
 }
@@ -202,8 +214,8 @@ mod tests {
     fn only_long_payloads_are_kept_and_not_the_longest() {
         let spare = Spare::default();
         assert!(!spare.keep(vec![1; LEAST_REUSED - 1]));
-        assert!(!spare.keep(vec![1; MOST + 1]));
-        let mut roomy = Vec::with_capacity(MOST + 1);
+        assert!(!spare.keep(vec![1; LONGEST + 1]));
+        let mut roomy = Vec::with_capacity(LONGEST + 1);
         roomy.resize(LONG, 1);
         assert!(!spare.keep(roomy));
         assert_eq!(spare.expire(), None);
@@ -216,11 +228,11 @@ mod tests {
             spare.keep(vec![number; LONG]);
         }
         assert_eq!(spare.kept.lock().pieces.len(), PIECES);
-        for size in [MOST / 2, MOST / 3, MOST, MOST / 5, MOST / 2] {
+        for size in [LONGEST, LONGEST / 2, LONGEST / 3, LONGEST, LONGEST / 5] {
             spare.keep(vec![1; size]);
             let kept = spare.kept.lock();
-            assert!(kept.pieces.len() <= PIECES && kept.capacity() <= MOST);
-            assert!(kept.pieces.iter().any(|piece| piece.len() == size));
+            assert_eq!(kept.pieces.len(), PIECES);
+            assert!(kept.pieces.iter().any(|(_, piece)| piece.len() == size));
         }
     }
 
@@ -259,10 +271,12 @@ mod tests {
         used
     }
 
-    /// The time that the sender waits for passes.
-    fn pass(spare: &Spare) {
+    /// The time that the sender waits for passes, and it looks.
+    fn pass(spare: &Spare) -> Option<Instant> {
         let mut kept = spare.kept.lock();
         kept.until = kept.until.and_then(|until| until.checked_sub(KEPT));
+        drop(kept);
+        spare.expire()
     }
 
     #[test]
@@ -271,26 +285,30 @@ mod tests {
         spare.keep(vec![1; LONG]);
         spare.keep_short(&mut short(FEW));
         assert!(spare.expire().is_some());
-        assert!(spare.expire().is_some());
-        pass(&spare);
-        assert_eq!(spare.expire(), None);
+        assert!(spare.expire().is_some(), "not yet");
+        assert_eq!(pass(&spare), None);
         assert_eq!(spare.take(LONG), None);
         let mut used = Used::default();
         spare.refill(&mut used);
         assert!(used.is_empty());
-        assert_eq!(spare.kept.lock().pieces.capacity(), 0);
     }
 
     #[test]
-    fn memory_is_kept_while_more_comes() {
+    fn memory_that_is_not_used_goes_though_more_comes() {
         let spare = Spare::default();
-        spare.keep(vec![1; LONG]);
+        spare.keep(vec![1; MOST_REUSED]);
+        spare.keep_short(&mut short(FEW));
         spare.expire();
         spare.keep(vec![2; LONG]);
-        pass(&spare);
-        assert!(spare.expire().is_some());
-        pass(&spare);
-        assert_eq!(spare.expire(), None);
+        assert!(pass(&spare).is_some(), "the last has just come");
+        assert_eq!(spare.take(MOST_REUSED), None);
+        assert!(spare.kept.lock().short.is_empty());
+        spare.keep_short(&mut short(FEW));
+        assert!(pass(&spare).is_some());
+        assert_eq!(spare.take(LONG), None);
+        assert_eq!(spare.kept.lock().short.len(), FEW);
+        assert_eq!(pass(&spare), None);
+        assert!(spare.keep(vec![3; LONG]), "nobody sees to it any more");
     }
 
     #[test]

@@ -106,6 +106,9 @@ impl Transport {
     /// are used by one thread each. Without [`with_shutdown`](Self::with_shutdown) nothing can free
     /// a thread that is stuck in one of them.
     ///
+    /// The octets that `reader` says it has read it must have written: it is given memory in which
+    /// earlier payloads have lain.
+    ///
     /// # Examples
     ///
     /// ```

@@ -1,6 +1,7 @@
 //! A payload that arrives in pieces, in the buffer in which it is delivered.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// What is reserved for a payload that has only been announced, in octets.
@@ -24,8 +25,11 @@ pub(super) const LEAST_ROOM: usize = 8 * 1024;
 /// Shorter ones are found in memory that the process has at hand anyway.
 pub(crate) const LEAST_REUSED: usize = 16 * 1024;
 
+/// Payloads up to this length may: the memory is taken for a claim, which is believed no further.
+pub(crate) const MOST_REUSED: usize = FIRST_RESERVATION;
+
 /// Memory that has been used before.
-pub(crate) trait Memory: Send + Sync {
+pub(crate) trait Memory: Send + Sync + UnwindSafe + RefUnwindSafe {
     /// Returns some that is at least as long, whatever is in it; never blocks.
     fn take(&self, len: usize) -> Option<Vec<u8>>;
 }
@@ -37,7 +41,7 @@ pub(super) struct Source(pub(super) Option<Arc<dyn Memory>>);
 impl Source {
     fn take(&self, len: usize) -> Option<Vec<u8>> {
         let Some(memory) = &self.0 else { return None };
-        if len < LEAST_REUSED {
+        if !(LEAST_REUSED..=MOST_REUSED).contains(&len) {
             return None;
         }
         let mut octets = memory.take(len)?;
@@ -321,9 +325,13 @@ mod tests {
     }
 
     #[test]
-    fn short_payload_asks_for_no_memory() {
-        let payload = PartialPayload::new(LEAST_REUSED - 1, &nines(LEAST_REUSED));
-        assert!(payload.octets.is_empty());
+    fn short_payload_asks_for_no_memory_nor_does_one_that_is_only_claimed_to_be_very_long() {
+        for len in [LEAST_REUSED - 1, MOST_REUSED + 1] {
+            let payload = PartialPayload::new(len, &nines(len));
+            assert!(payload.octets.is_empty());
+        }
+        let payload = PartialPayload::new(MOST_REUSED, &nines(MOST_REUSED));
+        assert_eq!(payload.octets.len(), MOST_REUSED);
     }
 
     #[test]

@@ -251,7 +251,8 @@ impl<R: BufRead> PacketReader<R> {
         let room = self.decoder.payload_room();
         let received = loop {
             match self.reader.read(room) {
-                // A reader that counts wrongly must not make us deliver what it did not write.
+                // A reader that counts more than there is room for must not make us deliver more. (What
+                // it counts and has not written is what lay there, of a payload before.)
                 Ok(count) => break room.get(..count).unwrap_or(room),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return self.fail(Error::Read(Arc::new(error))),
