@@ -155,7 +155,7 @@ impl ConnectionBuilder {
     ///
     /// It is cut short as soon as somebody waits: a request goes out at once when its answer is
     /// waited for, a response when no further request of the peer is here to be answered. It ends
-    /// also when 16 KiB or 48 packets have come together, or 512 packets where there is one core to
+    /// also when 16 KiB or 64 packets have come together, or 512 packets where there is one core to
     /// run on and nobody would begin earlier for fewer. Zero flushes whenever the queue is empty.
     ///
     /// The default is [`DEFAULT_FLUSH_GRACE`], 10 ms, like the Python original's; here it costs

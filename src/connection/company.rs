@@ -14,8 +14,8 @@ pub(super) struct Company {
 impl Company {
     /// So few that the peer, and the sender, have begun before who makes them has finished.
     const CORES: Self = Self {
-        wakes: 48,
-        sends: 48,
+        wakes: 64,
+        sends: 64,
     };
     /// With one core nobody begins earlier for that, and each change of threads takes as long as
     /// some packets.
