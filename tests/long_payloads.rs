@@ -182,3 +182,25 @@ fn request_may_outlive_its_connection() {
         }
     });
 }
+
+/// What a handler leaves behind that panics is as good as what another leaves.
+#[test]
+fn memory_of_a_request_whose_handler_panics_serves_the_next() {
+    watched(|| {
+        let (client, server) = client_and_server(|incoming: Incoming| {
+            assert!(incoming.request_type().get() == 0, "as the test wants it");
+            Ok(sum(incoming.payload()).to_be_bytes().to_vec())
+        });
+        for number in 0..20 {
+            let octets = payload(number, 100_000 - number);
+            let expected = sum(&octets).to_be_bytes();
+            let request = packetstream::Request::new(u32::from(number % 2 == 1));
+            match client.call(request.with_payload(octets)) {
+                Ok(response) => assert_eq!(response.payload(), expected),
+                Err(error) => assert!(number % 2 == 1 && error.is_rejected(), "{error}"),
+            }
+        }
+        client.close().into_result().unwrap();
+        server.close().into_result().unwrap();
+    });
+}

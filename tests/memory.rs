@@ -160,19 +160,28 @@ fn answered_requests_leave_nothing() {
     let _ = server.abort();
 }
 
-/// The memory of payloads serves several, but not for longer than they follow each other.
-fn long_payloads_leave_nothing() {
+fn used_ends() -> (OpenGuard, OpenGuard) {
     let (here, there) = unix_sockets();
     let (client, server) = (open(here), open(there));
     client.call(asking("")).unwrap();
+    (client, server)
+}
+
+fn ask_at_once(client: &OpenGuard, count: usize, len: usize) {
+    let pending: Vec<_> = (0..count)
+        .map(|_| client.submit(asking(vec![1; len])).unwrap())
+        .collect();
+    for answer in pending {
+        assert_eq!(answer.wait().unwrap().payload().len(), len);
+    }
+}
+
+/// The memory of payloads serves several, but not for longer than they follow each other.
+fn long_payloads_leave_nothing() {
+    let (client, server) = used_ends();
     let growth = Growth::start();
     for len in [MIB, MIB, 3 * MIB, 64 * KIB, 100 * KIB, 20 * KIB] {
-        let pending: Vec<_> = (0..4)
-            .map(|_| client.submit(asking(vec![1; len])).unwrap())
-            .collect();
-        for answer in pending {
-            assert_eq!(answer.wait().unwrap().payload().len(), len);
-        }
+        ask_at_once(&client, 4, len);
     }
     until(
         || (growth.now() <= 2 * BUFFERS + DUST).then_some(()),
@@ -183,22 +192,12 @@ fn long_payloads_leave_nothing() {
 }
 
 fn long_memory_goes_though_short_payloads_come() {
-    let (here, there) = unix_sockets();
-    let (client, server) = (open(here), open(there));
-    client.call(asking("")).unwrap();
+    let (client, server) = used_ends();
     let growth = Growth::start();
-    let batch = |len| {
-        let pending: Vec<_> = (0..16)
-            .map(|_| client.submit(asking(vec![1; len])).unwrap())
-            .collect();
-        for answer in pending {
-            answer.wait().unwrap();
-        }
-    };
-    batch(MIB);
+    ask_at_once(&client, 16, MIB);
     until(
         || {
-            batch(16);
+            ask_at_once(&client, 16, 16);
             (growth.now() <= 2 * BUFFERS + DUST).then_some(())
         },
         || format!("{} octets stay", growth.now()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::transport::BoxedReader;
-use crate::wire::payload::Memory;
+use crate::wire::memory::Memory;
 use crate::wire::reader::Step;
 use crate::wire::{Packet, PacketReader};
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sync::Mutex;
-use crate::wire::payload::{LEAST_REUSED, MOST_REUSED, Memory, Used};
+use crate::wire::memory::{LEAST_REUSED, MOST_REUSED, Memory, Used};
 
 /// How many long payloads' memory is kept at most: some come together.
 const PIECES: usize = 4;

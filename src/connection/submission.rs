@@ -155,11 +155,11 @@ impl Session {
         self.outbox.flush(self, number, may_write);
     }
 
-    /// Sends the packet with that number, on this thread if that cannot block; `false` if that
-    /// takes longer than nobody may read.
+    /// Sends the packet with that number, on this thread if that cannot block, and otherwise blocks
+    /// until the sender has; `false` if that takes longer than the reading may be left alone.
     ///
-    /// To read only then is not just good for the next to come: a thread that waits for input from
-    /// a Unix socket is woken, for nothing, for each piece that the peer takes out of the socket.
+    /// To read while it is being sent would be of no use: a thread that waits for input from a Unix
+    /// socket is woken, for nothing, for each piece that the peer takes out of the socket.
     pub(super) fn send_alone(self: &Arc<Self>, number: u64) -> bool {
         self.outbox.flush(self, number, MayWrite::Briefly);
         self.outbox.is_flushed(number) || self.outbox.wait_for_flush(number, Instant::now() + TICK)

@@ -13,7 +13,7 @@ use crate::connection::text::caught;
 use crate::connection::unread::Unread;
 use crate::error::Error;
 use crate::transport::BoxedWriter;
-use crate::wire::payload::{LEAST_REUSED, Used};
+use crate::wire::memory::{LEAST_REUSED, Used};
 use crate::wire::{PacketKind, PacketWriter};
 
 /// How many packets are taken out of the queue at once, about.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::DEFAULT_MAX_PACKET_LEN;
 use super::error::DecodeError;
 use super::head::{Head, MAX_HEAD_LEN, Parsed};
+use super::memory::{Memory, Source, Used};
 use super::packet::{Packet, to_u64, truncated};
-use super::payload::{Memory, PartialPayload, Source, Used};
+use super::payload::PartialPayload;
 
 /// An incremental decoder: octets go in as they arrive, packets come out.
 ///

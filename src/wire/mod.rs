@@ -91,9 +91,10 @@ pub mod varint;
 mod decoder;
 mod error;
 mod head;
+pub(crate) mod memory;
 mod number;
 mod packet;
-pub(crate) mod payload;
+mod payload;
 pub(crate) mod reader;
 mod writer;
 

@@ -6,8 +6,9 @@ use std::iter::FusedIterator;
 use std::sync::Arc;
 
 use super::decoder::Decoder;
+use super::memory::{Memory, Used};
 use super::packet::{Packet, to_u64};
-use super::payload::{LEAST_ROOM, Memory, Used};
+use super::payload::LEAST_ROOM;
 use crate::error::{Error, Result};
 
 /// The number of octets of the stream's start that are kept.

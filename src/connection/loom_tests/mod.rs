@@ -19,6 +19,7 @@ use loom::thread::{self, JoinHandle};
 
 use super::one_shot::{Answer, OneShot};
 
+mod awaited_flush;
 mod handover;
 mod one_shot;
 mod outbox;

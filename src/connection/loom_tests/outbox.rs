@@ -2,7 +2,7 @@
 //! flushed though its grace never ends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use loom::thread::JoinHandle;
 
@@ -13,9 +13,9 @@ use crate::sync::{Condvar, Mutex, expire};
 use crate::wire::Packet;
 
 /// What threads share of a session.
-struct Session {
+pub(super) struct Session {
     shared: Mutex<Shared>,
-    rest: Rest,
+    pub(super) rest: Rest,
     role: Mutex<WriteSide>,
     /// The number of the last packet that has reached the transport.
     sent: Mutex<u64>,
@@ -24,7 +24,7 @@ struct Session {
     has_grace: bool,
     /// So many packets are flushed though more are queued.
     most_unflushed: usize,
-    writer_fails: bool,
+    pub(super) writer_fails: bool,
 }
 
 #[derive(Default)]
@@ -91,7 +91,7 @@ impl WriteSide {
 
 impl Session {
     /// One whose sender sends all it finds.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             shared: Mutex::default(),
             rest: Rest::with_wakes(32),
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// One whose sender never sends what nobody waits for, with a packet in the buffer.
-    fn with_endless_grace(wakes: usize) -> Self {
+    pub(super) fn with_endless_grace(wakes: usize) -> Self {
         let mut session = Self::new();
         session.rest = Rest::with_wakes(wakes);
         session.has_grace = true;
@@ -117,7 +117,7 @@ impl Session {
     }
 
     /// The sender.
-    fn send(&self) {
+    pub(super) fn send(&self) {
         self.rest.enter_sender();
         self.go_on_sending();
     }
@@ -144,7 +144,7 @@ impl Session {
         }
     }
 
-    fn queue(&self) -> u64 {
+    pub(super) fn queue(&self) -> u64 {
         self.queue_in(&mut self.shared.lock())
     }
 
@@ -157,7 +157,7 @@ impl Session {
     }
 
     /// Queues a packet that nobody waits for yet.
-    fn submit(&self) -> u64 {
+    pub(super) fn submit(&self) -> u64 {
         let mut shared = self.shared.lock();
         let number = self.queue_in(&mut shared);
         let rings = self.rest.leave_run(&mut shared.run);
@@ -179,7 +179,7 @@ impl Session {
     }
 
     /// Begins to wait for a packet, on a thread that must not write.
-    fn flush(&self, number: u64) {
+    pub(super) fn flush(&self, number: u64) {
         self.rest.flush(&self.shared, number, || false);
     }
 
@@ -194,7 +194,7 @@ impl Session {
         });
     }
 
-    fn wait_until_sent(&self, number: u64) {
+    pub(super) fn wait_until_sent(&self, number: u64) {
         let mut sent = self.sent.lock();
         while *sent < number {
             self.progress.wait(&mut sent);
@@ -202,13 +202,13 @@ impl Session {
     }
 
     /// Ends the sender.
-    fn end(&self) {
+    pub(super) fn end(&self) {
         self.rest.abandon();
     }
 }
 
 /// Waits until all up to that number is sent, and for all threads.
-fn finish<const N: usize>(
+pub(super) fn finish<const N: usize>(
     session: &Session,
     number: u64,
     sender: JoinHandle<()>,
@@ -394,56 +394,6 @@ fn sender_ends_when_a_caller_cannot_write() {
             session.go_on_sending();
         });
         session.call();
-        sender.join().unwrap();
-    });
-}
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(1)
-}
-
-/// A caller waits for its packet to be sent before it reads the answer by itself.
-#[test]
-fn caller_is_told_of_the_flush_that_it_waits_for() {
-    explore_within("outbox, a flush that is waited for", 3, || {
-        let session = Arc::new(Session::with_endless_grace(32));
-        let sender = spawn(&session, |session| session.send());
-        let submitter = spawn(&session, |session| _ = session.submit());
-        let number = session.queue();
-        session.flush(number);
-        assert!(session.rest.wait_for_flush(number, soon()));
-        finish(&session, number, sender, [submitter]);
-    });
-}
-
-#[test]
-fn caller_is_told_that_there_will_be_no_flush() {
-    explore("outbox, a flush that fails", || {
-        let session = Arc::new(Session {
-            writer_fails: true,
-            ..Session::new()
-        });
-        let number = session.queue();
-        let sender = spawn(&session, |session| session.send());
-        session.flush(number);
-        assert!(!session.rest.wait_for_flush(number, soon()));
-        sender.join().unwrap();
-    });
-}
-
-#[test]
-fn caller_waits_for_a_flush_no_longer_than_it_may() {
-    explore_within("outbox, a flush that is late", 4, || {
-        let session = Arc::new(Session::new());
-        expire();
-        let number = session.queue();
-        let sender = spawn(&session, |session| session.send());
-        session.flush(number);
-        // Whichever comes first; the next to wait is not disturbed by that.
-        session.rest.wait_for_flush(number, soon());
-        session.wait_until_sent(number);
-        session.rest.wait_for_flush(number, soon());
-        session.end();
         sender.join().unwrap();
     });
 }
