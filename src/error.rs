@@ -172,6 +172,12 @@ pub enum Error {
     WouldDeadlock,
 
     /// Writing to the transport failed.
+    ///
+    /// Requests that were not sent fail at once. If the write has shown that the peer is gone (a
+    /// broken pipe, a reset connection), they fail when its stream has been read to the end, at most
+    /// 100 ms later, with what that end tells: [`NotPacketstream`](Self::NotPacketstream), say, or
+    /// [`EndOfInput`](Self::EndOfInput) with the exit status of a child. Requests that were sent may
+    /// still be answered within these 100 ms.
     #[error("cannot write to the peer")]
     Write(#[source] Arc<io::Error>),
 }

@@ -324,7 +324,17 @@ fn a_write_error_fails_what_was_not_yet_written_at_once_as_not_sent() {
 /// the end is known only when the call has failed, if that does not wait for it.
 #[test]
 fn a_peer_that_has_gone_is_the_cause_even_if_a_write_shows_it_first() {
-    watched(|| {
+    has_gone_home(Connection::builder);
+    has_gone_home(|| Connection::builder().handler(|_| Ok(())));
+    has_gone_home(|| {
+        Connection::builder()
+            .inline_handler(true)
+            .handler(|_| Ok(()))
+    });
+}
+
+fn has_gone_home(builder: impl Fn() -> ConnectionBuilder + Send + 'static) {
+    watched(move || {
         let outcomes = [(); 10].map(|()| {
             let (ours, theirs) = UnixStream::pair().unwrap();
             let (reading, has_read) = bounded(1);
@@ -335,7 +345,7 @@ fn a_peer_that_has_gone_is_the_cause_even_if_a_write_shows_it_first() {
                 let _ = is_over.recv_timeout(Duration::from_millis(5));
                 Some("it has gone home".to_owned())
             });
-            let guard = Connection::builder().open(transport).unwrap();
+            let guard = builder().open(transport).unwrap();
             drop(theirs);
             has_read.recv().unwrap();
             let error = guard.call(ask("too late")).unwrap_err();
@@ -352,6 +362,30 @@ fn a_peer_that_has_gone_is_the_cause_even_if_a_write_shows_it_first() {
         let known = outcomes.iter().filter(is_known).count();
         assert!(known >= outcomes.len() / 2, "{outcomes:?}");
         assert!(!outcomes.contains(&Outcome::NotRun), "{outcomes:?}");
+    });
+}
+
+/// What it has said before it went is why.
+#[test]
+fn a_program_that_has_said_something_else_and_gone_is_quoted_even_if_a_write_shows_it_first() {
+    let said = b"Last login: today\n";
+    watched(|| {
+        let broken = breaking(Connection::builder().handler(|_| Ok(())), said.to_vec());
+        let unsent = broken.guard.submit(ask("unsent")).unwrap();
+        let queued = broken.guard.submit(ask("queued")).unwrap();
+        broken.arrived.recv().unwrap();
+        drop(broken.let_go);
+        broken.verdicts.send(false).unwrap();
+        let is_quoted = |error: &Error| {
+            let quotes = error.to_string().contains("Last login: today");
+            quotes && matches!(error, Error::NotPacketstream(_))
+        };
+        for pending in [unsent, queued] {
+            let error = pending.wait().unwrap_err();
+            assert!(is_quoted(error.cause()), "{error:?}");
+        }
+        let report = broken.guard.close();
+        assert!(report.cause().is_some_and(is_quoted), "{report:?}");
     });
 }
 

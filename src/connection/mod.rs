@@ -253,9 +253,7 @@ impl Connection {
     /// While calls follow each other with no other request beside them, this thread may itself
     /// write to the stream and read from it, which takes two thirds of the time. That is so only
     /// on connections without a handler and without a [`timeout`](ConnectionBuilder::timeout), over
-    /// sockets and in memory. The end of the peer may be noticed two milliseconds later then, and a
-    /// request that meets a peer which has gone fails when that end has been read, at most 100
-    /// milliseconds later.
+    /// sockets and in memory. The end of the peer may be noticed two milliseconds later then.
     ///
     /// # Errors
     ///

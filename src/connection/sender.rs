@@ -85,36 +85,41 @@ impl Session {
         }
     }
 
-    /// Fails what can no longer be sent, waits a moment for the answers to what was, and fails
-    /// the rest.
+    /// Gives up serving at once. Fails what can no longer be sent, which waits for nothing but the end
+    /// of a peer that has gone; then waits a moment for the answers to what was sent, and fails the
+    /// rest.
     fn output_failed(self: &Arc<Self>, error: Error) {
         let deadline = Instant::now() + LAST_ANSWERS;
         let mut answers = self.outbox.role.lock().answers;
         self.is_peer_gone.store(true, Ordering::Relaxed);
 
         let mut shared = self.shared.lock();
-        self.want_receiver(&mut shared);
-        if self.callers_may_read && has_peer_gone(&error) {
-            // The input tells more, and as a rule it has ended, but perhaps nobody was reading. With
-            // nothing to be served, nobody else waits for what follows.
-            self.wait_for_end_of_input(&mut shared, deadline);
-        }
         answers += self.outbox.drop_queued(&mut shared.run);
-        let failed =
-            shared
-                .state
-                .fail_output(error.clone(), self.outbox.last_handed_over(), answers);
+        let sent = self.outbox.last_handed_over();
+        shared.state.stop_output(&error, sent, answers);
         // Their answers could not be sent.
         let jobs = shared.pool.take_all();
         for job in &jobs {
             shared.state.served(job.key);
         }
         self.end_work(&mut shared);
-        self.notify_submitters(&shared);
+        // Also one that has paused: what there is to be said of the end is behind what it has read.
         self.notify_receiver(&shared);
+        self.want_receiver(&mut shared);
         self.progress.notify_all();
         drop(shared);
         drop(jobs);
+
+        let mut shared = self.shared.lock();
+        if has_peer_gone(&error) {
+            // What it has said tells more than that it has gone: that there is no such command, say.
+            self.wait_for_end_of_input(&mut shared, deadline);
+        }
+        self.outbox.drop_queued(&mut shared.run);
+        let failed = shared.state.fail_output(error.clone());
+        self.notify_submitters(&shared);
+        self.progress.notify_all();
+        drop(shared);
         self.fail_all(failed);
         let source = super::source_text(&error);
         log::debug!(target: super::LOG, "{}: {error}{source}", self.config.name);

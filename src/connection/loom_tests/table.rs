@@ -129,8 +129,10 @@ impl Session {
     fn fail_output(&self) {
         let last_number = self.writer.lock().last_number;
         let mut shared = self.shared.lock();
-        let failed = shared.state.fail_output(Error::Aborted, last_number, 0);
+        shared.state.stop_output(&Error::Aborted, last_number, 0);
         drop(shared);
+        // The end of the input may come in between.
+        let failed = self.shared.lock().state.fail_output(Error::Aborted);
         fail_all(failed);
     }
 

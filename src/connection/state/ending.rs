@@ -77,33 +77,47 @@ impl<W> State<W> {
         self.fail_calls(&closed, last_sent, false)
     }
 
-    /// Writing has failed. What was not handed to the transport fails now, what was may still be
-    /// answered. Accepted requests lose their answers.
-    pub(in crate::connection) fn fail_output(
+    /// Writing has failed: accepted requests lose their answers, and nothing is queued or accepted
+    /// any more. Of our own requests those that were not handed to the transport count as not sent;
+    /// [`fail_output`](Self::fail_output) tells so, once it is known why the peer has gone.
+    pub(in crate::connection) fn stop_output(
         &mut self,
-        cause: Error,
+        cause: &Error,
         last_handed_over: u64,
         answers_in_buffer: u64,
-    ) -> Vec<Failed<W>> {
+    ) {
         if self.output == Output::Over {
             if self.fault.is_some() {
                 // A forced end has settled all but these.
                 self.left_unsent(answers_in_buffer);
             }
+            return;
+        }
+        self.output = match self.output {
+            Output::Open => Output::Failing,
+            _ => Output::Failed,
+        };
+        self.last_taken = self.last_taken.min(last_handed_over);
+        self.left_unsent(answers_in_buffer);
+        if answers_in_buffer > 0 || !self.serving.is_empty() {
+            self.fault.get_or_insert_with(|| Arc::new(cause.clone()));
+        }
+    }
+
+    /// After [`stop_output`](Self::stop_output): fails what was not sent. What was may still be
+    /// answered.
+    pub(in crate::connection) fn fail_output(&mut self, cause: Error) -> Vec<Failed<W>> {
+        if self.output < Output::Failing {
             return Vec::new();
         }
-        // Nothing but our goodbye was lost on a peer that had gone: that is no fault.
-        let harmless = matches!(&self.input, Input::Ended(_))
-            && self.serving.is_empty()
-            && answers_in_buffer == 0;
         self.output = Output::Failed;
-        self.left_unsent(answers_in_buffer);
         let cause = Arc::new(cause);
-        if !harmless {
+        // That nothing but our goodbye was lost on a peer that had gone is no fault.
+        if !matches!(self.input, Input::Ended(_)) {
             self.fault.get_or_insert_with(|| Arc::clone(&cause));
         }
         let closed = Arc::clone(self.closed.get_or_insert(cause));
-        self.fail_calls(&closed, last_handed_over, true)
+        self.fail_calls(&closed, self.last_taken, true)
     }
 
     /// Ends everything at once, after [`close`](Self::close) or a write error: `END_OF_REQUESTS`

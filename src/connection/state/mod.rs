@@ -3,7 +3,9 @@
 //!
 //! ```text
 //! our direction   Open ──ERQ queued──▶ Finished ──EOF queued──▶ Ended ──EOF flushed──▶ Over
-//!                   └──────────┴── write error ──┴──▶ Failed      (forced end: Over from any)
+//!                   │                     └──── write error ────┴──▶ Failed ◀──┐
+//!                   └── write error ──▶ Failing ── its reason known, or not in time ──┘
+//!                 a forced end: Over from any but the last two
 //! the peer's      Open ──ERQ read──▶ Finished ──EOF read, end of input, error──▶ Ended(cause)
 //! ```
 //!
@@ -67,6 +69,8 @@ enum Output {
     Finished,
     Ended,
     Over,
+    /// From `Open`: why the peer has gone may still be heard, and is told to whoever asks meanwhile.
+    Failing,
     Failed,
 }
 
@@ -191,10 +195,9 @@ impl<W> State<W> {
         if let Some(cause) = &self.closed {
             return Err(Error::unanswered(Outcome::NotSent, cause));
         }
-        if self.output == Output::Open {
-            Ok(())
-        } else {
-            Err(Error::RequestsFinished)
+        match self.output {
+            Output::Open | Output::Failing => Ok(()),
+            _ => Err(Error::RequestsFinished),
         }
     }
 

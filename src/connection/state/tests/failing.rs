@@ -67,7 +67,7 @@ fn cancelled_requests_are_not_told_and_not_counted_as_lost() {
 fn a_write_error_fails_at_once_what_was_not_handed_over_and_keeps_the_rest() {
     // Two were taken, the second was still before the writer when it failed.
     let mut end = two_taken_of_three();
-    let failed = end.state.fail_output(broken_pipe(), 1, 0);
+    let failed = end.fail_output(1, 0);
     assert_eq!(outcomes(&failed), [("b", NotSent), ("c", NotSent)]);
     assert!(failed.iter().all(|(_, error)| error.is_transport()));
     let error = end.state.may_request().unwrap_err();
@@ -86,7 +86,7 @@ fn a_write_error_fails_at_once_what_was_not_handed_over_and_keeps_the_rest() {
 fn sent_requests_fail_at_the_end_of_input_with_the_write_error_as_cause() {
     let mut end = End::new();
     end.ask_and_send("sent");
-    assert!(end.state.fail_output(broken_pipe(), 1, 0).is_empty());
+    assert!(end.fail_output(1, 0).is_empty());
     let failed = end.state.end_input(reset());
     assert_eq!(outcomes(&failed), [("sent", Unknown)]);
     assert!(matches!(failed[0].1.cause(), Error::Write(_)));
@@ -101,7 +101,7 @@ fn after_a_write_error_nothing_is_queued_and_lost_answers_are_counted() {
     let mut end = End::<()>::new();
     end.asked(5);
     end.asked(6);
-    end.state.fail_output(broken_pipe(), 0, 3);
+    end.fail_output(0, 3);
     assert!(!end.answer(5));
     assert!(matches!(end.asked(7), Action::Drop));
     end.state.close();
@@ -119,7 +119,7 @@ fn a_goodbye_that_cannot_be_written_to_a_peer_that_has_gone_is_no_fault() {
     let mut end = End::<()>::new();
     end.state.end_input(Error::PeerClosed);
     end.state.goodbyes();
-    end.state.fail_output(broken_pipe(), 0, 0);
+    end.fail_output(0, 0);
     assert!(end.state.fault().is_none());
     assert!(end.state.is_output_over());
     assert!(!end.state.ended_in_order());
@@ -131,13 +131,13 @@ fn a_goodbye_that_cannot_be_written_to_a_peer_that_has_gone_is_no_fault() {
 fn an_answer_that_cannot_be_written_to_a_peer_that_has_gone_is_a_fault() {
     let mut end = End::<()>::new();
     end.state.end_input(Error::PeerClosed);
-    end.state.fail_output(broken_pipe(), 0, 1);
+    end.fail_output(0, 1);
     assert!(end.state.fault().is_some(), "it was in the buffer");
 
     let mut end = End::<()>::new();
     end.asked(5);
     end.state.end_input(Error::PeerClosed);
-    end.state.fail_output(broken_pipe(), 0, 0);
+    end.fail_output(0, 0);
     assert!(end.state.fault().is_some(), "it was being made");
 }
 
@@ -147,7 +147,7 @@ fn a_write_error_after_the_output_is_over_changes_nothing() {
     end.state.end_input(Error::PeerClosed);
     end.state.goodbyes();
     end.state.output_over();
-    assert!(end.state.fail_output(broken_pipe(), 0, 1).is_empty());
+    assert!(end.fail_output(0, 1).is_empty());
     assert!(end.state.ended_in_order());
     assert_eq!(end.state.losses().answers_lost, 0);
 }
@@ -220,7 +220,7 @@ fn a_forced_end_says_no_second_goodbye() {
 fn a_forced_end_after_a_write_error_says_no_goodbye_and_keeps_the_cause() {
     let mut end = End::new();
     end.ask_and_send("sent");
-    end.state.fail_output(broken_pipe(), 1, 0);
+    end.fail_output(1, 0);
     let (failed, goodbye) = end.state.force(Error::LingerExpired, 1);
     assert!(!goodbye);
     assert_eq!(outcomes(&failed), [("sent", Unknown)]);
@@ -232,11 +232,86 @@ fn a_forced_end_after_a_write_error_says_no_goodbye_and_keeps_the_cause() {
 fn what_a_foreign_program_said_explains_an_earlier_write_error() {
     let mut end = End::new();
     end.ask_and_send("sent");
-    end.state.fail_output(broken_pipe(), 1, 0);
+    end.fail_output(1, 0);
     let cause = Error::NotPacketstream("command not found".into());
     let failed = end.state.end_input(cause);
     assert_eq!(outcomes(&failed), [("sent", Unknown)]);
     assert!(matches!(failed[0].1.cause(), Error::NotPacketstream(_)));
     let fault = end.state.fault().unwrap();
     assert!(matches!(**fault, Error::NotPacketstream(_)), "{fault:?}");
+}
+
+// ---- between the write error and what it makes of our own requests ---------------------------
+
+#[test]
+fn a_write_error_ends_serving_before_it_is_told_to_who_asked() {
+    let mut end = two_taken_of_three();
+    end.asked(5);
+    end.state.stop_output(&broken_pipe(), 1, 1);
+    assert!(end.state.is_output_over());
+    assert!(!end.answer(5));
+    assert!(matches!(end.asked(7), Action::Drop));
+    assert_eq!(end.state.goodbyes(), (false, false));
+    let losses = end.state.losses();
+    assert_eq!((losses.answers_lost, losses.requests_dropped), (2, 1));
+    assert_eq!(end.state.outstanding(), 3);
+    assert!(matches!(end.answered(theirs(2)), Action::Settle("a")));
+    assert_eq!(losses.requests_not_sent, 0);
+}
+
+#[test]
+fn what_is_asked_between_a_write_error_and_its_cause_is_told_that_cause() {
+    let mut end = two_taken_of_three();
+    end.state.stop_output(&broken_pipe(), 1, 0);
+    end.state.may_request().unwrap();
+    end.ask("d");
+    let cause = Error::NotPacketstream("command not found".into());
+    let failed = end.state.end_input_at(cause, 0);
+    let expected = ["a", "b", "c", "d"].map(|waiter| (waiter, NotSent));
+    assert_eq!(outcomes(&failed), expected);
+    for (_, error) in &failed {
+        assert!(matches!(error.cause(), Error::NotPacketstream(_)));
+    }
+    assert!(end.state.fail_output(broken_pipe()).is_empty());
+    let error = end.state.may_request().unwrap_err();
+    assert!(matches!(error.cause(), Error::NotPacketstream(_)));
+    let fault = end.state.fault().unwrap();
+    assert!(matches!(**fault, Error::NotPacketstream(_)), "{fault:?}");
+    assert_eq!(end.state.losses().requests_not_sent, 4);
+}
+
+#[test]
+fn what_is_asked_between_a_write_error_and_no_cause_is_told_the_write_error() {
+    let mut end = two_taken_of_three();
+    end.state.stop_output(&broken_pipe(), 1, 0);
+    end.ask("d");
+    let failed = end.state.fail_output(broken_pipe());
+    let expected = ["b", "c", "d"].map(|waiter| (waiter, NotSent));
+    assert_eq!(outcomes(&failed), expected);
+    assert!(matches!(**end.state.fault().unwrap(), Error::Write(_)));
+}
+
+#[test]
+fn answers_that_a_write_error_loses_are_its_fault_even_if_the_peer_ends_in_order() {
+    let mut end = End::<()>::new();
+    end.asked(5);
+    end.state.stop_output(&broken_pipe(), 1, 0);
+    end.state.end_input(Error::PeerClosed);
+    end.state.fail_output(broken_pipe());
+    assert!(matches!(**end.state.fault().unwrap(), Error::Write(_)));
+    assert!(!end.state.ended_in_order());
+}
+
+#[test]
+fn a_forced_end_between_a_write_error_and_its_cause_settles_everybody() {
+    let mut end = two_taken_of_three();
+    end.state.stop_output(&broken_pipe(), 1, 0);
+    let (failed, goodbye) = end.state.force(Error::Aborted, 1);
+    assert!(!goodbye);
+    assert_eq!(
+        outcomes(&failed),
+        [("a", Unknown), ("b", NotSent), ("c", NotSent)]
+    );
+    assert!(end.state.fail_output(broken_pipe()).is_empty());
+    assert!(matches!(**end.state.fault().unwrap(), Error::Aborted));
 }

@@ -171,7 +171,7 @@ fn a_pause_ends_when_we_close_or_can_no_longer_write() {
         assert!(!end.state.may_pause());
     }
     let mut end = full();
-    end.state.fail_output(broken_pipe(), 0, 0);
+    end.fail_output(0, 0);
     assert!(!end.state.may_pause());
     let mut end = full();
     end.state.force(Error::Aborted, 0);

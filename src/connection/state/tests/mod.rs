@@ -86,6 +86,13 @@ impl<W> End<W> {
         }
         goes
     }
+
+    /// Writing fails, and nothing more is to be heard of why.
+    fn fail_output(&mut self, last_handed_over: u64, answers_in_buffer: u64) -> Vec<Failed<W>> {
+        self.state
+            .stop_output(&broken_pipe(), last_handed_over, answers_in_buffer);
+        self.state.fail_output(broken_pipe())
+    }
 }
 
 fn theirs(tag: u64) -> Key {

@@ -19,6 +19,7 @@ enum Fate {
 }
 
 /// Drives a state as a session does, and keeps its own account.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Run {
     random: fastrand::Rng,
     end: End<u32>,
@@ -29,6 +30,8 @@ struct Run {
     written: Vec<Packet>,
     is_cut: bool,
     has_failed: bool,
+    /// Writing has failed, and our requests have not been told.
+    fails_later: bool,
     has_input_ended: bool,
     serving: Vec<u64>,
     answers_refused: u64,
@@ -47,6 +50,7 @@ impl Run {
             written: Vec::new(),
             is_cut: false,
             has_failed: false,
+            fails_later: false,
             has_input_ended: false,
             serving: Vec::new(),
             answers_refused: 0,
@@ -167,14 +171,20 @@ impl Run {
         }
     }
 
-    fn fail_output(&mut self) {
+    fn stop_output(&mut self) {
         self.has_failed = true;
         self.batch.clear();
         self.end.queue.clear();
-        let failed = self
-            .end
+        self.end
             .state
-            .fail_output(broken_pipe(), self.handed_over, 0);
+            .stop_output(&broken_pipe(), self.handed_over, 0);
+        self.fails_later = true;
+    }
+
+    fn fail_output(&mut self) {
+        self.fails_later = false;
+        self.end.queue.clear();
+        let failed = self.end.state.fail_output(broken_pipe());
         self.fail(failed);
     }
 
@@ -210,7 +220,8 @@ impl Run {
                 self.end.enqueue(Packet::END_OF_REQUESTS);
             }
             93 if !self.has_input_ended => self.end_input(Error::PeerClosed),
-            94 if !self.has_failed && self.random.bool() => self.fail_output(),
+            94 if !self.has_failed && self.random.bool() => self.stop_output(),
+            96..=99 if self.fails_later => self.fail_output(),
             95 if self.random.bool() => self.force(),
             _ => {}
         }
@@ -253,6 +264,9 @@ impl Run {
 
     /// Ends what is left, and balances the account.
     fn finish(mut self) {
+        if self.fails_later {
+            self.fail_output();
+        }
         if self.has_input_ended || self.random.bool() {
             self.force();
         } else {
