@@ -1,4 +1,4 @@
-//! How many packets wait for company within the flush grace.
+//! How many packets wait for company within the flush grace, which depends on the cores there are.
 
 use std::thread;
 
@@ -9,6 +9,7 @@ pub(super) struct Company {
     pub(super) wakes: usize,
     /// So many it sends.
     pub(super) sends: usize,
+    pub(super) has_one_core: bool,
 }
 
 impl Company {
@@ -16,12 +17,14 @@ impl Company {
     const CORES: Self = Self {
         wakes: 64,
         sends: 64,
+        has_one_core: false,
     };
     /// With one core nobody begins earlier for that, and each change of threads takes as long as
     /// some packets.
     const ONE_CORE: Self = Self {
         wakes: 512,
         sends: 512,
+        has_one_core: true,
     };
 
     /// Takes some twenty microseconds: it asks the operating system for files.

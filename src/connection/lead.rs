@@ -140,11 +140,17 @@ impl<R> Lead<R> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     nanos: u64,
+    has_one_core: bool,
 }
 
 /// Up to which what has been read together is served by who has read it: some times what it takes
 /// to wake other threads, and for how long the peer does not notice that nobody reads.
 const QUICK_TOGETHER: u64 = 50_000;
+
+/// The same with one core: there others would not serve it meanwhile either. And the thread that
+/// reads is not in its reader while it writes, where a Unix socket would wake it, for nothing, for
+/// each piece of a long answer that the peer takes.
+const QUICK_TOGETHER_ON_ONE_CORE: u64 = 200_000;
 
 /// Up to which many are, each: to wake others for them takes as long.
 const QUICK: u64 = 3_000;
@@ -155,13 +161,33 @@ const STALLED: u64 = 1_000_000;
 impl Pace {
     /// Not known yet.
     pub(super) fn new() -> Self {
-        Self { nanos: u64::MAX }
+        Self {
+            nanos: u64::MAX,
+            has_one_core: false,
+        }
+    }
+
+    /// Whether it matters how many cores there are, for a handler that takes so long.
+    pub(super) fn depends_on_cores(taken: Duration) -> bool {
+        let quick = Duration::from_nanos(QUICK_TOGETHER);
+        let quick_on_one_core = Duration::from_nanos(QUICK_TOGETHER_ON_ONE_CORE);
+        (quick..quick_on_one_core).contains(&taken)
+    }
+
+    /// Takes note that there is one core.
+    pub(super) fn note_one_core(&mut self) {
+        self.has_one_core = true;
     }
 
     /// Whether so many requests are better served by the thread that has read them.
     pub(super) fn is_quick(self, requests: usize) -> bool {
         let requests = u64::try_from(requests).unwrap_or(u64::MAX);
-        self.nanos <= QUICK || self.nanos.saturating_mul(requests) <= QUICK_TOGETHER
+        let together = if self.has_one_core {
+            QUICK_TOGETHER_ON_ONE_CORE
+        } else {
+            QUICK_TOGETHER
+        };
+        self.nanos <= QUICK || self.nanos.saturating_mul(requests) <= together
     }
 
     /// Takes note of how long the handler took for one request.
@@ -261,5 +287,17 @@ mod tests {
             quick_ones += 1;
         }
         assert!((10..100).contains(&quick_ones), "{quick_ones}");
+    }
+
+    #[test]
+    fn handler_may_take_longer_where_nobody_else_would_serve_meanwhile() {
+        let long = Duration::from_micros(90);
+        let mut pace = Pace::new();
+        pace.note(long);
+        assert!(!pace.is_quick(1) && Pace::depends_on_cores(long));
+        pace.note_one_core();
+        assert!(pace.is_quick(2) && !pace.is_quick(3));
+        assert!(!Pace::depends_on_cores(Duration::from_micros(20)));
+        assert!(!Pace::depends_on_cores(Duration::from_millis(1)));
     }
 }

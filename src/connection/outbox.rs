@@ -151,6 +151,11 @@ impl Outbox {
         self.rest.limit_held();
     }
 
+    /// Whether the sender shares one core with everybody else. Asks the operating system, once.
+    pub(super) fn has_one_core(&self) -> bool {
+        self.rest.company().has_one_core
+    }
+
     /// Has everything up to that number, which is in the queue, sent by the sender.
     pub(super) fn want(&self, number: u64) {
         self.rest.want(number);

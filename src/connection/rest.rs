@@ -93,6 +93,7 @@ impl Rest {
         let company = Company {
             wakes,
             sends: wakes,
+            has_one_core: false,
         };
         rest.company.get_or_init(|| company);
         rest

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Connection;
 use super::duty::{self, Duty, LONGEST_RUN, Woken, Work};
 use super::handler::{Answered, Handler, Incoming, Origin, Responder};
-use super::lead::{Lead, TICK};
+use super::lead::{Lead, Pace, TICK};
 use super::message::Request;
 use super::outbox::MayWrite;
 use super::place::{self, Role};
@@ -114,9 +114,14 @@ pub(super) fn work(origin: &Arc<Origin>, work: Work) -> Option<Box<ReadSide>> {
         let began = (key.1.get() % TIMED == 0).then(Instant::now);
         let answer = session.handle(job, origin);
         let taken = began.map(|began| began.elapsed());
+        let has_one_core =
+            taken.is_some_and(Pace::depends_on_cores) && session.outbox.has_one_core();
         (shared, next) = session.finish_job(key, answer, slot);
         if let Some(taken) = taken {
             shared.pace.note(taken);
+        }
+        if has_one_core {
+            shared.pace.note_one_core();
         }
     }
     shared.pool.left();
