@@ -162,6 +162,7 @@ impl Session {
     ) -> Result<Box<ReadSide>, Work> {
         let began = Instant::now();
         let mut served = 0;
+        let mut are_long = true;
         let mut last: Option<QueuedAnswer> = None;
         let mut next = Some(first);
         let mut shared = loop {
@@ -171,6 +172,7 @@ impl Session {
             let key = job.key;
             let answer = place::in_place(|| self.handle(job, origin));
             served += 1;
+            are_long &= workers::is_long(answer.as_ref());
             let mut shared = self.shared.lock();
             if !shared.lead.is_offered() {
                 drop(shared);
@@ -201,6 +203,9 @@ impl Session {
         shared
             .pace
             .note(taken / u32::try_from(served).unwrap_or(u32::MAX));
+        if !are_long {
+            shared.pace.be_patient(false);
+        }
         let Some(last) = last else {
             if let Some(held) = self.release_held(&mut shared) {
                 drop(shared);

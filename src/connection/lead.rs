@@ -140,17 +140,20 @@ impl<R> Lead<R> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     nanos: u64,
-    has_one_core: bool,
+    /// Nobody would gain if another thread served, not even if that takes rather long.
+    is_patient: bool,
 }
 
 /// Up to which what has been read together is served by who has read it: some times what it takes
 /// to wake other threads, and for how long the peer does not notice that nobody reads.
 const QUICK_TOGETHER: u64 = 50_000;
 
-/// The same with one core: there others would not serve it meanwhile either. And the thread that
-/// reads is not in its reader while it writes, where a Unix socket would wake it, for nothing, for
-/// each piece of a long answer that the peer takes.
-const QUICK_TOGETHER_ON_ONE_CORE: u64 = 200_000;
+/// The same with one core and long answers. While a worker writes one to a Unix socket, the thread
+/// that reads is woken in its reader, for nothing, for each piece that the peer takes.
+const PATIENT_TOGETHER: u64 = 200_000;
+
+/// From so many octets an answer is long.
+pub(super) const LONG_ANSWER: usize = 64 * 1024;
 
 /// Up to which many are, each: to wake others for them takes as long.
 const QUICK: u64 = 3_000;
@@ -163,27 +166,27 @@ impl Pace {
     pub(super) fn new() -> Self {
         Self {
             nanos: u64::MAX,
-            has_one_core: false,
+            is_patient: false,
         }
     }
 
-    /// Whether it matters how many cores there are, for a handler that takes so long.
-    pub(super) fn depends_on_cores(taken: Duration) -> bool {
+    /// Whether [`be_patient`](Self::be_patient) makes a difference for a handler that takes so long.
+    pub(super) fn depends_on_patience(taken: Duration) -> bool {
         let quick = Duration::from_nanos(QUICK_TOGETHER);
-        let quick_on_one_core = Duration::from_nanos(QUICK_TOGETHER_ON_ONE_CORE);
-        (quick..quick_on_one_core).contains(&taken)
+        let patient = Duration::from_nanos(PATIENT_TOGETHER);
+        (quick..patient).contains(&taken)
     }
 
-    /// Takes note that there is one core.
-    pub(super) fn note_one_core(&mut self) {
-        self.has_one_core = true;
+    /// Says whether there is one core only, and the answers are long.
+    pub(super) fn be_patient(&mut self, is_patient: bool) {
+        self.is_patient = is_patient;
     }
 
     /// Whether so many requests are better served by the thread that has read them.
     pub(super) fn is_quick(self, requests: usize) -> bool {
         let requests = u64::try_from(requests).unwrap_or(u64::MAX);
-        let together = if self.has_one_core {
-            QUICK_TOGETHER_ON_ONE_CORE
+        let together = if self.is_patient {
+            PATIENT_TOGETHER
         } else {
             QUICK_TOGETHER
         };
@@ -290,14 +293,16 @@ mod tests {
     }
 
     #[test]
-    fn handler_may_take_longer_where_nobody_else_would_serve_meanwhile() {
+    fn handler_of_long_answers_may_take_longer_on_one_core() {
         let long = Duration::from_micros(90);
         let mut pace = Pace::new();
         pace.note(long);
-        assert!(!pace.is_quick(1) && Pace::depends_on_cores(long));
-        pace.note_one_core();
+        assert!(!pace.is_quick(1) && Pace::depends_on_patience(long));
+        pace.be_patient(true);
         assert!(pace.is_quick(2) && !pace.is_quick(3));
-        assert!(!Pace::depends_on_cores(Duration::from_micros(20)));
-        assert!(!Pace::depends_on_cores(Duration::from_millis(1)));
+        pace.be_patient(false);
+        assert!(!pace.is_quick(1));
+        assert!(!Pace::depends_on_patience(Duration::from_micros(20)));
+        assert!(!Pace::depends_on_patience(Duration::from_millis(1)));
     }
 }

@@ -116,7 +116,7 @@ impl Session {
             self.wait_for_end_of_input(&mut shared, deadline);
         }
         self.outbox.drop_queued(&mut shared.run);
-        let failed = shared.state.fail_output(error.clone());
+        let failed = shared.state.fail_output();
         self.notify_submitters(&shared);
         self.progress.notify_all();
         drop(shared);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Connection;
 use super::duty::{self, Duty, LONGEST_RUN, Woken, Work};
 use super::handler::{Answered, Handler, Incoming, Origin, Responder};
-use super::lead::{Lead, Pace, TICK};
+use super::lead::{LONG_ANSWER, Lead, Pace, TICK};
 use super::message::Request;
 use super::outbox::MayWrite;
 use super::place::{self, Role};
@@ -114,14 +114,16 @@ pub(super) fn work(origin: &Arc<Origin>, work: Work) -> Option<Box<ReadSide>> {
         let began = (key.1.get() % TIMED == 0).then(Instant::now);
         let answer = session.handle(job, origin);
         let taken = began.map(|began| began.elapsed());
-        let has_one_core =
-            taken.is_some_and(Pace::depends_on_cores) && session.outbox.has_one_core();
+        let is_long = is_long(answer.as_ref());
+        let is_patient = is_long
+            && taken.is_some_and(Pace::depends_on_patience)
+            && session.outbox.has_one_core();
         (shared, next) = session.finish_job(key, answer, slot);
         if let Some(taken) = taken {
             shared.pace.note(taken);
         }
-        if has_one_core {
-            shared.pace.note_one_core();
+        if taken.is_some() || !is_long {
+            shared.pace.be_patient(is_patient);
         }
     }
     shared.pool.left();
@@ -131,6 +133,11 @@ pub(super) fn work(origin: &Arc<Origin>, work: Work) -> Option<Box<ReadSide>> {
     drop(shared);
     session.call_worker_of(call, connection);
     None
+}
+
+/// Whether an answer is one that makes it worth while to serve longer in place.
+pub(super) fn is_long(answer: Option<&Packet>) -> bool {
+    answer.is_some_and(|packet| packet.payload().len() >= LONG_ANSWER)
 }
 
 impl Shared {

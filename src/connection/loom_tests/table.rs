@@ -132,7 +132,7 @@ impl Session {
         shared.state.stop_output(&Error::Aborted, last_number, 0);
         drop(shared);
         // The end of the input may come in between.
-        let failed = self.shared.lock().state.fail_output(Error::Aborted);
+        let failed = self.shared.lock().state.fail_output();
         fail_all(failed);
     }
 

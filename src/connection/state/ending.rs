@@ -10,11 +10,17 @@ impl<W> State<W> {
     /// Lets the application say that it makes no more requests. `true`: `END_OF_REQUESTS` is to
     /// be queued now.
     pub(in crate::connection) fn finish_requests(&mut self) -> bool {
-        let first = self.output == Output::Open;
-        if first {
-            self.output = Output::Finished;
+        match self.output {
+            Output::Open => {
+                self.output = Output::Finished;
+                true
+            }
+            Output::Failing => {
+                self.output = Output::Failed;
+                false
+            }
+            _ => false,
         }
-        first
     }
 
     /// Ends our direction once what was accepted has been answered.
@@ -29,6 +35,9 @@ impl<W> State<W> {
 
     /// Says which end packets are to be queued now: `(END_OF_REQUESTS, END_OF_STREAM)`.
     pub(in crate::connection) fn goodbyes(&mut self) -> (bool, bool) {
+        if self.output == Output::Failing && self.goodbye > Goodbye::AfterInput {
+            self.finish_requests();
+        }
         if self.goodbye == Goodbye::None || self.output >= Output::Ended {
             return (false, false);
         }
@@ -99,19 +108,21 @@ impl<W> State<W> {
         };
         self.last_taken = self.last_taken.min(last_handed_over);
         self.left_unsent(answers_in_buffer);
+        let cause = Arc::new(cause.clone());
         if answers_in_buffer > 0 || !self.serving.is_empty() {
-            self.fault.get_or_insert_with(|| Arc::new(cause.clone()));
+            self.fault.get_or_insert_with(|| Arc::clone(&cause));
         }
+        self.write_error = Some(cause);
     }
 
     /// After [`stop_output`](Self::stop_output): fails what was not sent. What was may still be
     /// answered.
-    pub(in crate::connection) fn fail_output(&mut self, cause: Error) -> Vec<Failed<W>> {
-        if self.output < Output::Failing {
+    pub(in crate::connection) fn fail_output(&mut self) -> Vec<Failed<W>> {
+        let Some(cause) = self.write_error.clone() else {
+            // It was over before.
             return Vec::new();
-        }
+        };
         self.output = Output::Failed;
-        let cause = Arc::new(cause);
         // That nothing but our goodbye was lost on a peer that had gone is no fault.
         if !matches!(self.input, Input::Ended(_)) {
             self.fault.get_or_insert_with(|| Arc::clone(&cause));
@@ -129,11 +140,14 @@ impl<W> State<W> {
         last_handed_over: u64,
     ) -> (Vec<Failed<W>>, bool) {
         let cause = Arc::new(cause);
-        self.fault.get_or_insert_with(|| Arc::clone(&cause));
+        // A write error that has not been told yet came first.
+        let untold = self.write_error.as_ref().filter(|_| self.closed.is_none());
+        let first = Arc::clone(untold.unwrap_or(&cause));
+        self.fault.get_or_insert_with(|| Arc::clone(&first));
         if !matches!(self.input, Input::Ended(_)) {
-            self.input = Input::Ended(Arc::clone(&cause));
+            self.input = Input::Ended(cause);
         }
-        let closed = Arc::clone(self.closed.get_or_insert(cause));
+        let closed = Arc::clone(self.closed.get_or_insert(first));
         let failed = self.fail_calls(&closed, last_handed_over, false);
         self.serving_bytes = 0;
         let unanswered = u64::try_from(self.serving.drain().count()).unwrap_or(u64::MAX);

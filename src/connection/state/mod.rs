@@ -138,6 +138,8 @@ pub(super) struct State<W> {
     closed: Option<Arc<Error>>,
     /// What ended the connection out of order, if anything.
     fault: Option<Arc<Error>>,
+    /// Why writing has failed, if it has.
+    write_error: Option<Arc<Error>>,
     calls: HashMap<Key, Call<W>, KeyHash>,
     /// Calls that somebody waits for, or has merely forgotten; not the cancelled ones.
     awaited: usize,
@@ -170,6 +172,7 @@ impl<W> State<W> {
             goodbye: Goodbye::None,
             closed: None,
             fault: None,
+            write_error: None,
             calls: HashMap::default(),
             awaited: 0,
             owed_bytes: 0,

@@ -272,7 +272,7 @@ fn what_is_asked_between_a_write_error_and_its_cause_is_told_that_cause() {
     for (_, error) in &failed {
         assert!(matches!(error.cause(), Error::NotPacketstream(_)));
     }
-    assert!(end.state.fail_output(broken_pipe()).is_empty());
+    assert!(end.state.fail_output().is_empty());
     let error = end.state.may_request().unwrap_err();
     assert!(matches!(error.cause(), Error::NotPacketstream(_)));
     let fault = end.state.fault().unwrap();
@@ -285,7 +285,7 @@ fn what_is_asked_between_a_write_error_and_no_cause_is_told_the_write_error() {
     let mut end = two_taken_of_three();
     end.state.stop_output(&broken_pipe(), 1, 0);
     end.ask("d");
-    let failed = end.state.fail_output(broken_pipe());
+    let failed = end.state.fail_output();
     let expected = ["b", "c", "d"].map(|waiter| (waiter, NotSent));
     assert_eq!(outcomes(&failed), expected);
     assert!(matches!(**end.state.fault().unwrap(), Error::Write(_)));
@@ -297,21 +297,53 @@ fn answers_that_a_write_error_loses_are_its_fault_even_if_the_peer_ends_in_order
     end.asked(5);
     end.state.stop_output(&broken_pipe(), 1, 0);
     end.state.end_input(Error::PeerClosed);
-    end.state.fail_output(broken_pipe());
+    end.state.fail_output();
     assert!(matches!(**end.state.fault().unwrap(), Error::Write(_)));
     assert!(!end.state.ended_in_order());
 }
 
 #[test]
-fn a_forced_end_between_a_write_error_and_its_cause_settles_everybody() {
+fn a_forced_end_between_a_write_error_and_its_cause_settles_everybody_with_the_write_error() {
     let mut end = two_taken_of_three();
     end.state.stop_output(&broken_pipe(), 1, 0);
-    let (failed, goodbye) = end.state.force(Error::Aborted, 1);
+    let (failed, goodbye) = end.state.force(Error::LingerExpired, 1);
     assert!(!goodbye);
-    assert_eq!(
-        outcomes(&failed),
-        [("a", Unknown), ("b", NotSent), ("c", NotSent)]
-    );
-    assert!(end.state.fail_output(broken_pipe()).is_empty());
-    assert!(matches!(**end.state.fault().unwrap(), Error::Aborted));
+    let expected = [("a", Unknown), ("b", NotSent), ("c", NotSent)];
+    assert_eq!(outcomes(&failed), expected);
+    for (_, error) in &failed {
+        assert!(matches!(error.cause(), Error::Write(_)), "{error:?}");
+    }
+    assert!(end.state.fail_output().is_empty());
+    assert!(matches!(**end.state.fault().unwrap(), Error::Write(_)));
+}
+
+#[test]
+fn requests_can_be_finished_between_a_write_error_and_its_cause() {
+    let finished: [fn(&mut End<()>); 3] = [
+        |end| assert!(!end.state.finish_requests(), "nothing is to be sent"),
+        |end| end.state.end_stream(),
+        |end| end.state.close(),
+    ];
+    for finish in finished {
+        let mut end = End::<()>::new();
+        end.state.stop_output(&broken_pipe(), 0, 0);
+        finish(&mut end);
+        assert_eq!(end.state.goodbyes(), (false, false));
+        let error = end.state.may_request().unwrap_err();
+        assert!(matches!(error, Error::RequestsFinished), "{error:?}");
+        end.state.fail_output();
+        let error = end.state.may_request().unwrap_err();
+        assert!(matches!(error.cause(), Error::Write(_)), "{error:?}");
+    }
+}
+
+/// The peer's own end is no reason to refuse what is told that end.
+#[test]
+fn the_end_of_input_does_not_finish_requests_between_a_write_error_and_its_cause() {
+    let mut end = End::<()>::new();
+    end.state.stop_output(&broken_pipe(), 0, 0);
+    end.state.end_input(Error::PeerClosed);
+    assert_eq!(end.state.goodbyes(), (false, false));
+    let error = end.state.may_request().unwrap_err();
+    assert!(matches!(error.cause(), Error::PeerClosed), "{error:?}");
 }

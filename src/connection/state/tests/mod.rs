@@ -91,7 +91,7 @@ impl<W> End<W> {
     fn fail_output(&mut self, last_handed_over: u64, answers_in_buffer: u64) -> Vec<Failed<W>> {
         self.state
             .stop_output(&broken_pipe(), last_handed_over, answers_in_buffer);
-        self.state.fail_output(broken_pipe())
+        self.state.fail_output()
     }
 }
 

@@ -184,7 +184,7 @@ impl Run {
     fn fail_output(&mut self) {
         self.fails_later = false;
         self.end.queue.clear();
-        let failed = self.end.state.fail_output(broken_pipe());
+        let failed = self.end.state.fail_output();
         self.fail(failed);
     }
 
