@@ -9,6 +9,7 @@ pub(super) struct Company {
     pub(super) wakes: usize,
     /// So many it sends.
     pub(super) sends: usize,
+    /// Whether whoever writes shares one core with everybody else.
     pub(super) has_one_core: bool,
 }
 

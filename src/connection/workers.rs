@@ -122,6 +122,7 @@ pub(super) fn work(origin: &Arc<Origin>, work: Work) -> Option<Box<ReadSide>> {
         if let Some(taken) = taken {
             shared.pace.note(taken);
         }
+        // A long answer that was not timed tells nothing.
         if taken.is_some() || !is_long {
             shared.pace.be_patient(is_patient);
         }

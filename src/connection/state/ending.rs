@@ -35,10 +35,12 @@ impl<W> State<W> {
 
     /// Says which end packets are to be queued now: `(END_OF_REQUESTS, END_OF_STREAM)`.
     pub(in crate::connection) fn goodbyes(&mut self) -> (bool, bool) {
-        if self.output == Output::Failing && self.goodbye > Goodbye::AfterInput {
-            self.finish_requests();
+        if self.goodbye == Goodbye::None {
+            return (false, false);
         }
-        if self.goodbye == Goodbye::None || self.output >= Output::Ended {
+        if self.output >= Output::Ended {
+            // Nothing can be queued, but no more requests are to be made all the same.
+            self.finish_requests();
             return (false, false);
         }
         let is_answered = self.awaited == 0 || self.goodbye != Goodbye::AfterAnswers;
