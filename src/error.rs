@@ -133,6 +133,12 @@ pub enum Error {
     #[error("cannot start a thread")]
     Spawn(#[source] Arc<io::Error>),
 
+    /// Nothing was closed, and nothing has ended: other guards hold the connection open.
+    ///
+    /// To end it whatever guards there are, use [`shutdown`](crate::Connection::shutdown).
+    #[error("the connection is still open: other guards hold it")]
+    StillOpen,
+
     /// The answer was taken before: a pending response gives it once.
     #[error("the answer has been taken already")]
     Taken,
@@ -280,6 +286,7 @@ impl Error {
             self.cause(),
             Self::Closed
                 | Self::RequestsFinished
+                | Self::StillOpen
                 | Self::Taken
                 | Self::TooLong { .. }
                 | Self::UnknownRequestType(_)

@@ -40,7 +40,7 @@ fn assert_orderly(report: &CloseReport, goodbye: bool) {
 }
 
 #[test]
-fn a_close_sends_end_of_requests_then_the_answers_then_end_of_stream() {
+fn a_close_sends_what_was_accepted_then_end_of_requests_then_end_of_stream() {
     watched(|| {
         let (gate, handler) = Gate::new();
         let (guard, mut peer) = Peer::open(Connection::builder().handler(handler));
@@ -48,12 +48,14 @@ fn a_close_sends_end_of_requests_then_the_answers_then_end_of_stream() {
         gate.entered();
         drop(submit_and_see(&guard, &mut peer, "ours"));
         let closing = spawn("close", move || guard.close());
-        peer.expect_hex(ERQ);
+        peer.probe_until_refused(6);
         gate.release();
         peer.expect_packet(&ok_packet(0, 5, 0, b"accepted"));
+        // Until then its handler might have asked for something.
+        peer.expect_hex(ERQ);
         // A refusal, not our EOF, comes next: the answer to our own request is still waited for.
-        peer.request(6, "");
-        peer.expect_packet(&not_ok_packet(6, "rejecting request: shutting down"));
+        peer.request(5, "");
+        peer.expect_packet(&not_ok_packet(5, "rejecting request: shutting down"));
         peer.answer(0, 2, "yes");
         peer.expect_hex(EOF);
         assert!(!closing.is_finished(), "did not wait for the peer's EOF");
@@ -178,7 +180,7 @@ fn a_forced_end_with_requests_unanswered_sends_no_end_of_stream() {
         assert!(report.into_transport().is_none());
         // The handler still runs, and the peer has its end nevertheless.
         let rest = peer.packets_to_end();
-        assert_eq!(rest, [Packet::END_OF_REQUESTS]);
+        assert_eq!(rest, [], "the handler might have asked for something");
         gate.release();
     });
 }

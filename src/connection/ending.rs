@@ -74,12 +74,14 @@ impl Session {
             }
             Err(error) => error,
         };
-        log::error!(target: super::LOG, "{}: {error}, so it is aborted", self.config.name);
+        let _place = place::closing(self);
         self.shared.lock().is_aborted = true;
         self.force_now(Error::Aborted);
         let transport = self.put_away();
         let mut shared = self.shared.lock();
         self.conclude(&mut shared, transport);
+        drop(shared);
+        log::error!(target: super::LOG, "{}: {error}, so it is aborted", self.config.name);
     }
 
     /// Closes on this thread, or waits for who does.
@@ -98,8 +100,11 @@ impl Session {
     }
 
     fn run_close(self: &Arc<Self>) {
+        let _place = place::closing(self);
         let mut shared = self.shared.lock();
-        shared.state.close();
+        if !shared.is_aborted {
+            shared.state.close();
+        }
         let urgent = self.queue_goodbyes(&mut shared);
         self.notify_receiver(&shared);
         self.want_receiver(&mut shared);
@@ -279,7 +284,7 @@ impl Session {
         if place::must_not_wait_for(self) {
             return Err(Error::WouldDeadlock);
         }
-        self.wait_for(|shared| {
+        self.wait_for(None, |shared| {
             let state = &shared.state;
             let has_failed = state.fault().is_some() && state.is_output_over();
             state.input_end().is_some() || has_failed || shared.closing == Closing::Done
@@ -298,7 +303,7 @@ impl Session {
         if place::belongs_to(self) || place::must_not_block() {
             return CloseReport::unfinished(self.shared.lock().summarize(), true);
         }
-        self.wait_for(|shared| match shared.closing {
+        self.wait_for(None, |shared| match shared.closing {
             Closing::No => !shared.is_alive(),
             Closing::Due | Closing::Running => false,
             Closing::Done => true,
@@ -312,12 +317,13 @@ impl Session {
     }
 
     /// Blocks until a close that runs is done; leaves its report to others.
-    pub(super) fn wait_closed_quietly(&self) {
-        self.wait_for(|shared| shared.closing == Closing::Done);
+    /// `false` if that is not so by the deadline.
+    pub(super) fn wait_closed_quietly(&self, deadline: Option<Instant>) -> bool {
+        self.wait_for(deadline, |shared| shared.closing == Closing::Done)
     }
 
-    fn wait_for(&self, has_come: impl Fn(&Shared) -> bool) {
-        place::wait_lending(None, |deadline| {
+    fn wait_for(&self, deadline: Option<Instant>, has_come: impl Fn(&Shared) -> bool) -> bool {
+        let has_come = place::wait_lending(deadline, None, |deadline| {
             let mut shared = self.shared.lock();
             while !has_come(&shared) {
                 match deadline {
@@ -331,6 +337,11 @@ impl Session {
             }
             true
         });
+        if !has_come {
+            // Nobody goes on waiting for it.
+            place::end_wait();
+        }
+        has_come
     }
 
     /// Makes no more requests.

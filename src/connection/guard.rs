@@ -5,19 +5,21 @@ use std::ops::Deref;
 
 use super::Connection;
 use super::reference::Reference;
-use super::report::CloseReport;
+use super::report::{CloseReport, Summary};
 
 /// Keeps a connection open while it exists.
 ///
-/// It dereferences to the [`Connection`]. A clone is one more reference; pending responses count
-/// too. The last of them to go closes the connection.
+/// It dereferences to the [`Connection`]. A clone is one more guard. The last guard closes the
+/// connection when it is told to, by [`close`](Self::close); if it is merely dropped, pending
+/// responses that are held elsewhere keep the connection open until they are used up.
 ///
 /// # Drop
 ///
-/// Dropping the last reference closes like [`close`](Self::close): it blocks until the connection
+/// Dropping the last guard closes like [`close`](Self::close): it blocks until the connection
 /// has ended, at most for the linger time; what was lost is logged. On a thread of any connection,
 /// such as in a handler, the close goes on in the background instead, and so it does when the last
-/// reference is a pending response.
+/// to go is a pending response. The pending responses of a handler that serves this connection keep
+/// nothing open: the close waits for that handler anyway.
 ///
 /// # Examples
 ///
@@ -53,23 +55,39 @@ impl OpenGuard {
         }
     }
 
-    /// Closes the connection if this is the last reference to it; blocks until it has ended, at
-    /// most for its linger time.
+    /// Closes the connection if this is the last guard; blocks until it has ended, at most for its
+    /// linger time.
     ///
-    /// It says that no more requests follow, lets the handlers finish what was accepted, waits for
-    /// the answers to our own requests, says goodbye, and reads until the peer's goodbye. What has
-    /// not ended within the linger time is ended by force, and the report says what was lost.
+    /// Handlers finish what was accepted, and may still call back the peer for it; then the peer is
+    /// told that no more requests follow. Our own requests are answered, whatever thread holds
+    /// their results. Then our stream ends, and the peer's is read to its end. What has not ended
+    /// within the linger time is ended by force, and the report says what was lost.
     ///
-    /// If there are other references it returns at once, with
+    /// The peer's new requests are refused meanwhile (`rejecting request: shutting down`, which it
+    /// sees as [not run](crate::Outcome::NotRun)), also those that its handlers make to answer ours.
+    ///
+    /// If there are other guards, nothing is closed: it returns at once, with
     /// [`is_last`](CloseReport::is_last) `false`. On a thread of any connection, such as in a
     /// handler, it returns at once too, with [`in_progress`](CloseReport::in_progress).
     pub fn close(mut self) -> CloseReport {
-        self.release()
+        let Some(reference) = self.reference.take() else {
+            return CloseReport::unfinished(Summary::default(), false);
+        };
+        let (session, is_last) = reference.close();
+        if is_last {
+            session.close(session.config.linger)
+        } else {
+            CloseReport::unfinished(session.shared.lock().summarize(), false)
+        }
     }
 
-    /// Serves until the peer has ended its stream, then closes; blocks as long as that takes.
+    /// Serves until the peer has ended its stream, then closes; blocks until the connection has
+    /// ended.
     ///
-    /// This is what a server does that has nothing else to do on this thread.
+    /// This is what a server does that has nothing else to do on this thread. What the peer had
+    /// asked is answered and our stream is ended before it returns, within the linger time, which
+    /// starts when the peer's stream ends. Other guards and pending responses do not make it return
+    /// earlier: the connection ends for them too.
     ///
     /// # Examples
     ///
@@ -86,22 +104,14 @@ impl OpenGuard {
     /// # }
     /// ```
     #[doc(alias = "join_recv")]
-    pub fn serve(self) -> CloseReport {
-        // How it ended is in the report.
-        let _ = self.connection.wait_end_of_stream();
-        self.close()
-    }
-
-    fn release(&mut self) -> CloseReport {
+    pub fn serve(mut self) -> CloseReport {
         let Some(reference) = self.reference.take() else {
-            return CloseReport::unfinished(super::report::Summary::default(), false);
+            return CloseReport::unfinished(Summary::default(), false);
         };
-        let (session, is_last) = reference.release();
-        if is_last {
-            session.close(session.config.linger)
-        } else {
-            CloseReport::unfinished(session.shared.lock().summarize(), false)
-        }
+        // How it ended is in the report.
+        let _ = reference.session().wait_end_of_stream();
+        let (session, _) = reference.close();
+        session.close(session.config.linger)
     }
 }
 
@@ -115,10 +125,14 @@ impl Deref for OpenGuard {
 
 impl Drop for OpenGuard {
     fn drop(&mut self) {
-        if self.reference.is_none() {
+        let Some(reference) = self.reference.take() else {
+            return;
+        };
+        let (session, is_last) = reference.release();
+        if !is_last {
             return;
         }
-        let report = self.release();
+        let report = session.close(session.config.linger);
         if let Some(cause) = report.cause() {
             log::warn!(
                 target: super::LOG,

@@ -104,6 +104,15 @@ pub(super) struct Origin {
     pub(super) session: Arc<Session>,
 }
 
+impl Origin {
+    pub(super) fn new(connection: &Connection, session: &Arc<Session>) -> Arc<Self> {
+        Arc::new(Self {
+            connection: connection.for_requests_of(session),
+            session: Arc::clone(session),
+        })
+    }
+}
+
 impl Incoming {
     pub(super) fn new(request: Request, tag: Tag, origin: &Arc<Origin>) -> Self {
         Self {
@@ -116,6 +125,9 @@ impl Incoming {
     /// Returns the connection that the request came over, to call back the peer.
     ///
     /// Requests made on a handler's thread count against the limits but never block at them.
+    ///
+    /// Until the request has been answered, requests made with what this returns, or a clone of it,
+    /// are still sent when the connection is being closed, from any thread. Others are not.
     ///
     /// # Examples
     ///

@@ -43,7 +43,8 @@ mod workers;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -53,14 +54,16 @@ pub use self::canceller::Canceller;
 pub use self::guard::OpenGuard;
 pub use self::handler::{Incoming, RequestHandler, Responder};
 pub use self::message::{Request, Response};
+use self::open_count::Hold;
 use self::own_answer::TakenReading;
 pub use self::pending::PendingResponse;
 pub use self::pending_set::PendingSet;
 pub use self::report::CloseReport;
 use self::report::Summary;
 use self::session::Session;
+use self::state::Sake;
 pub use self::stats::ConnectionStats;
-use self::submission::Purpose;
+use self::submission::{Purpose, Terms};
 use self::text::source_text;
 use crate::error::{Error, Result};
 use crate::transport::{Connector, Transport};
@@ -106,6 +109,8 @@ const LOG_WIRE: &str = "packetstream::wire";
 #[derive(Clone)]
 pub struct Connection {
     inner: Arc<Inner>,
+    /// Of one that came with a request: the session that it came over.
+    served_by: Option<Weak<Session>>,
 }
 
 struct Inner {
@@ -129,8 +134,8 @@ struct Life {
     session: Option<Arc<Session>>,
     /// Of a connection that has not been opened.
     transport: Option<Transport>,
-    /// Some thread is connecting, without the lock.
-    is_opening: bool,
+    /// The thread that is connecting, without the lock.
+    opening: Option<ThreadId>,
 }
 
 impl Connection {
@@ -146,17 +151,26 @@ impl Connection {
             life: Mutex::new(Life {
                 session: None,
                 transport,
-                is_opening: false,
+                opening: None,
             }),
             opened: Condvar::new(),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self::from_inner(Arc::new(inner))
     }
 
     fn from_inner(inner: Arc<Inner>) -> Self {
-        Self { inner }
+        Self {
+            inner,
+            served_by: None,
+        }
+    }
+
+    /// Returns a handle for what serves requests of that session.
+    fn for_requests_of(&self, session: &Arc<Session>) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            served_by: Some(Arc::downgrade(session)),
+        }
     }
 
     fn downgrade(&self) -> Weak<Inner> {
@@ -184,7 +198,7 @@ impl Connection {
     /// - [`Error::Connect`] if the connector fails. The next attempt connects anew.
     /// - [`Error::Spawn`] if the threads cannot be started.
     pub fn open(&self) -> Result<OpenGuard> {
-        let reference = self.refer()?;
+        let reference = self.refer(Hold::Guard, None)?;
         Ok(OpenGuard::new(self.clone(), reference))
     }
 
@@ -281,19 +295,41 @@ impl Connection {
         may_wait: bool,
         purpose: Purpose,
     ) -> Result<(PendingResponse, Option<TakenReading>)> {
-        // A handler calls back the peer that asked it, also while the connection closes and when
-        // it has been opened anew.
-        if let Some(session) = place::session_of(&self.inner) {
-            return session.submit(request, true, may_wait, purpose);
+        let timeout = request.timeout().or(self.config().timeout);
+        let mut terms = Terms {
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            may_wait,
+            purpose,
+            sake: Sake::Own,
+            is_held: false,
+        };
+        if let Some((session, sake)) = self.session_at_hand() {
+            (terms.sake, terms.is_held) = (sake, true);
+            return session.submit(request, terms);
         }
         if !self.is_on_demand() {
             let session = self.session().ok_or(Error::Closed)?;
-            return session.submit(request, false, may_wait, purpose);
+            return session.submit(request, terms);
         }
         // The reference keeps it from being closed between here and there.
-        let reference = self.refer()?;
-        let session = Arc::clone(reference.session());
-        session.submit(request, true, may_wait, purpose)
+        let reference = self.refer(Hold::Result, terms.deadline)?;
+        terms.is_held = true;
+        Arc::clone(reference.session()).submit(request, terms)
+    }
+
+    /// Returns the session that a request belongs to whose maker serves one: it goes to the peer
+    /// that asked, also while the connection closes and when it has been opened anew. So do those
+    /// made on other threads of a session.
+    fn session_at_hand(&self) -> Option<(Arc<Session>, Sake)> {
+        let of_thread = place::session_of(&self.inner);
+        if of_thread.is_some() && (place::is_worker() || place::must_not_block()) {
+            return of_thread.map(|session| (session, Sake::Accepted));
+        }
+        let served_by = self.served_by.as_ref().and_then(Weak::upgrade);
+        served_by
+            .filter(|session| session.is_serving())
+            .map(|session| (session, Sake::Accepted))
+            .or_else(|| of_thread.map(|session| (session, Sake::Own)))
     }
 
     /// Says to the peer that no more requests follow; returns at once.

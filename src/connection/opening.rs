@@ -1,27 +1,33 @@
 //! How a connection comes to be open: once over a given transport, or anew on demand.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
 
+use super::open_count::Hold;
 use super::reference::Reference;
 use super::session::Session;
 use super::{Connection, Inner, LOG, Source, place};
-use crate::error::{Error, Result};
+use crate::error::{Error, Outcome, Result};
 use crate::transport::Transport;
 
 impl Connection {
-    /// Counts a reference, opening the connection if it is closed.
-    pub(super) fn refer(&self) -> Result<Reference> {
+    /// Counts a reference, opening the connection if it is closed. Waits for others that open or
+    /// close it, until the deadline; the connector takes as long as it likes.
+    pub(super) fn refer(&self, hold: Hold, deadline: Option<Instant>) -> Result<Reference> {
         let mut life = self.inner.life.lock();
         loop {
-            if life.is_opening {
-                if place::must_not_block() {
+            if let Some(connecting) = life.opening {
+                if place::must_not_block() || connecting == thread::current().id() {
                     return Err(Error::WouldDeadlock);
                 }
-                self.inner.opened.wait(&mut life);
+                drop(life);
+                self.wait_for_attempt(deadline)?;
+                life = self.inner.life.lock();
                 continue;
             }
             if let Some(session) = life.session.clone() {
-                if let Some(reference) = session.try_refer() {
+                if let Some(reference) = session.try_refer(hold) {
                     return Ok(reference);
                 }
                 if !self.is_on_demand() || place::belongs_to(&session) {
@@ -31,13 +37,15 @@ impl Connection {
                     return Err(Error::WouldDeadlock);
                 }
                 drop(life);
-                session.wait_closed_quietly();
+                if !session.wait_closed_quietly(deadline) {
+                    return Err(Error::TimedOut(Outcome::NotSent));
+                }
                 life = self.inner.life.lock();
                 let is_same = life
                     .session
                     .as_ref()
                     .is_some_and(|current| Arc::ptr_eq(current, &session));
-                if !is_same || life.is_opening {
+                if !is_same || life.opening.is_some() {
                     drop(life);
                     drop(session);
                     life = self.inner.life.lock();
@@ -47,15 +55,45 @@ impl Connection {
             if self.is_on_demand() && place::must_not_block() {
                 return Err(Error::WouldDeadlock);
             }
-            life.is_opening = true;
+            life.opening = Some(thread::current().id());
             let transport = life.transport.take();
             drop(life);
             let opening = Opening { inner: &self.inner };
-            return self.start(transport, opening);
+            return self.start(transport, opening, hold);
         }
     }
 
-    fn start(&self, transport: Option<Transport>, opening: Opening<'_>) -> Result<Reference> {
+    /// Blocks until nobody connects any more, which is another thread's work: on a handler's thread
+    /// its slot is lent, since that thread may wait for what is asked over this very link.
+    fn wait_for_attempt(&self, deadline: Option<Instant>) -> Result<()> {
+        let has_ended = place::wait_lending(deadline, None, |until| {
+            let mut life = self.inner.life.lock();
+            while life.opening.is_some() {
+                match until {
+                    None => self.inner.opened.wait(&mut life),
+                    Some(until) => {
+                        if self.inner.opened.wait_until(&mut life, until).timed_out() {
+                            return life.opening.is_none();
+                        }
+                    }
+                }
+            }
+            true
+        });
+        if has_ended {
+            return Ok(());
+        }
+        // Nobody goes on waiting for it.
+        place::end_wait();
+        Err(Error::TimedOut(Outcome::NotSent))
+    }
+
+    fn start(
+        &self,
+        transport: Option<Transport>,
+        opening: Opening<'_>,
+        hold: Hold,
+    ) -> Result<Reference> {
         let transport = match (&self.inner.source, transport) {
             (Source::OnDemand(connector), _) => connector
                 .connect()
@@ -63,7 +101,7 @@ impl Connection {
             (Source::Fixed(_), Some(transport)) => transport,
             (Source::Fixed(_), None) => return Err(Error::Closed),
         };
-        match Session::start(self, transport) {
+        match Session::start(self, transport, hold) {
             Ok(reference) => {
                 drop(opening);
                 log::debug!(target: LOG, "{}: open", self.name());
@@ -97,7 +135,7 @@ struct Opening<'a> {
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
-        self.inner.life.lock().is_opening = false;
+        self.inner.life.lock().opening = None;
         self.inner.opened.notify_all();
     }
 }

@@ -13,7 +13,7 @@ use super::message::Response;
 use super::one_shot::{Answer, OneShot};
 use super::outbox::MayWrite;
 use super::own_answer::TakenReading;
-use super::place;
+use super::place::{self, Waited};
 use super::reference::Reference;
 use super::session::Session;
 use super::state::Key;
@@ -76,6 +76,7 @@ pub struct PendingResponse<T = Response> {
     deadline: Option<Instant>,
     /// No other request was unanswered when this was made.
     is_alone: bool,
+    waited: Waited,
     decode: Option<Decode<T>>,
     /// Gone once the answer has been taken.
     reference: Option<Reference>,
@@ -98,6 +99,7 @@ impl PendingResponse {
             label,
             deadline,
             is_alone,
+            waited: Waited::default(),
             // Without a size, so boxing it does not allocate.
             decode: Some(Box::new(Ok)),
             reference: Some(reference),
@@ -202,6 +204,10 @@ impl<T> PendingResponse<T> {
         self.deadline
     }
 
+    pub(super) fn waited(&self) -> &Waited {
+        &self.waited
+    }
+
     /// Reads the answer on this thread. If that does not succeed, it comes like any other.
     pub(super) fn read_answer(&self, reading: TakenReading) {
         if let Some(session) = self.session()
@@ -226,7 +232,7 @@ impl<T> PendingResponse<T> {
         };
         // The slot is lent before the request goes out: what it makes the peer ask comes after the
         // wait began.
-        let has_come = place::wait_lending(deadline, |until| {
+        let has_come = place::wait_lending(deadline, Some(&self.waited), |until| {
             if let Some(session) = self.session() {
                 session.flush_request(self.number, may_write);
             }
@@ -235,6 +241,7 @@ impl<T> PendingResponse<T> {
         if !has_come {
             return None;
         }
+        self.waited.end();
         let answer = self.shared.take().unwrap_or(Err(Error::Taken));
         Some(self.decode(answer))
     }
@@ -246,7 +253,11 @@ impl<T> PendingResponse<T> {
     /// Returns `true` if waiting would not block.
     #[doc(alias = "ready")]
     pub fn is_finished(&self) -> bool {
-        self.shared.is_settled()
+        let is_finished = self.shared.is_settled();
+        if !is_finished {
+            self.waited.poll();
+        }
+        is_finished
     }
 
     /// Gives the request up; returns whether it may still be run.
@@ -343,6 +354,7 @@ impl<T> PendingResponse<T> {
             label: self.label,
             deadline: self.deadline,
             is_alone: self.is_alone,
+            waited: self.waited,
             decode: Some(Box::new(both)),
             reference: self.reference,
         }
@@ -425,7 +437,7 @@ impl<T> PendingResponse<T> {
     /// For a set: says that somebody begins to wait.
     pub(super) fn flush(&self) -> Result<()> {
         match self.session() {
-            Some(session) if !self.is_finished() => {
+            Some(session) if !self.shared.is_settled() => {
                 if place::must_not_wait_for(session) {
                     return Err(Error::WouldDeadlock);
                 }
@@ -443,7 +455,7 @@ impl<T> fmt::Debug for PendingResponse<T> {
             .field("channel", &self.channel().get())
             .field("tag", &self.tag().get())
             .field("label", &self.label)
-            .field("is_finished", &self.is_finished())
+            .field("is_finished", &self.shared.is_settled())
             .finish_non_exhaustive()
     }
 }

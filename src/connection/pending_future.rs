@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use super::{MayWrite, PendingResponse};
 use crate::error::{Error, Result};
 
-/// An executor that blocks a handler's thread with it does not lend the handler's place, unless
-/// that is done inside of [`Incoming::lend`](crate::Incoming::lend); on a connection with an
+/// An executor that blocks a handler's thread with it lends the handler's place to requests that
+/// come afterwards, but to those that are here already only while it polls again and again. Inside
+/// of [`Incoming::lend`](crate::Incoming::lend) it is lent to all. On a connection with an
 /// [inline handler](crate::ConnectionBuilder::inline_handler) it would wait for ever. Wait there
 /// with [`wait`](PendingResponse::wait), which knows.
 impl<T> Future for PendingResponse<T> {
@@ -20,11 +21,13 @@ impl<T> Future for PendingResponse<T> {
             return Poll::Ready(Err(Error::Taken));
         }
         if let Some(answer) = self.shared.poll(context.waker()) {
+            self.waited.end();
             Poll::Ready(self.decode(answer))
         } else {
             if let Some(session) = self.session() {
                 session.flush_request(self.number, MayWrite::Never);
             }
+            self.waited.poll();
             Poll::Pending
         }
     }

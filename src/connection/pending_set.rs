@@ -1,6 +1,6 @@
 //! Many pending responses, collected as they complete.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +50,8 @@ use crate::error::{Error, Result};
 /// ```
 #[doc(alias = "ResultSet")]
 pub struct PendingSet<T = Response> {
-    members: HashMap<usize, PendingResponse<T>>,
+    /// In the order of insertion, so that the first is the one that has been waited for longest.
+    members: BTreeMap<usize, PendingResponse<T>>,
     /// Members that nobody has begun to wait for.
     fresh: Vec<usize>,
     /// When the time given to a member is over.
@@ -91,7 +92,7 @@ impl<T> PendingSet<T> {
     /// Creates an empty set.
     pub fn new() -> Self {
         Self {
-            members: HashMap::new(),
+            members: BTreeMap::new(),
             fresh: Vec::new(),
             deadlines: BTreeSet::new(),
             next_number: 0,
@@ -171,7 +172,9 @@ impl<T> PendingSet<T> {
                 (Some(deadline), Some(first)) => Some(deadline.min(first)),
                 (deadline, first) => deadline.or(first),
             };
-            if place::wait_lending(until, |until| self.completed.wait(until)) {
+            let oldest = self.members.first_key_value();
+            let waited = oldest.map(|(_, pending)| pending.waited());
+            if place::wait_lending(until, waited, |until| self.completed.wait(until)) {
                 continue;
             }
             if until != first {

@@ -34,13 +34,30 @@ thread_local! {
     static IS_INLINE: Cell<bool> = const { Cell::new(false) };
     /// This thread runs the handler of a request that it has read.
     static IS_IN_PLACE: Cell<bool> = const { Cell::new(false) };
-    /// This thread's slot is lent already: a wait inside of a wait lends nothing more.
+    /// This thread is in a wait that lends its slot: a wait inside of it lends nothing more.
     static IS_LENT: Cell<bool> = const { Cell::new(false) };
+    /// The loan of a wait that has run out, and may go on: the slot stays lent until then.
+    static KEPT: RefCell<Option<Loaned>> = const { RefCell::new(None) };
 }
 
 /// Marks the current thread as one of the session's, for the rest of its life.
 pub(super) fn enter(session: &Arc<Session>, role: Role) {
     PLACE.with(|place| *place.borrow_mut() = Some((Arc::downgrade(session), role)));
+}
+
+/// Marks the current thread as one that closes the session, until what comes back is dropped: the
+/// user's code that runs meanwhile must not wait for the end of the close.
+pub(super) fn closing(session: &Arc<Session>) -> impl Drop + use<> {
+    struct Restore(Option<(Weak<Session>, Role)>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let before = self.0.take();
+            let _ = PLACE.try_with(|place| *place.borrow_mut() = before);
+        }
+    }
+    let place = Some((Arc::downgrade(session), Role::Closer));
+    let before = PLACE.try_with(|current| current.replace(place));
+    Restore(before.ok().flatten())
 }
 
 /// Gives this thread of a connection another role there.
@@ -76,6 +93,12 @@ pub(super) fn is_ours() -> bool {
 /// Whether this thread runs a handler, of any connection.
 pub(super) fn is_worker() -> bool {
     look(|(_, role)| *role == Role::Worker).unwrap_or(false)
+}
+
+/// Whether this thread runs a handler for that very session.
+pub(super) fn serves(session: &Session) -> bool {
+    look(|(of, role)| is(of, session) && (*role == Role::Worker || must_not_block()))
+        .unwrap_or(false)
 }
 
 /// Whether this thread is the one that has to end waits for that session's answers.
@@ -133,35 +156,100 @@ fn is(of: &Weak<Session>, session: &Session) -> bool {
     std::ptr::eq(of.as_ptr(), session)
 }
 
+/// Since when handlers have waited for one thing, in however many pieces: the age of their wait.
+///
+/// Dropping it ends the wait, if it has run out and been kept.
+#[derive(Debug, Default)]
+pub(super) struct Waited(Cell<Option<Instant>>);
+
+impl Waited {
+    /// What it was waited for has come, or is given up.
+    pub(super) fn end(&self) {
+        if self.0.take().is_some() {
+            end_wait();
+        }
+    }
+
+    /// Takes note that a handler looks whether it has come, and that it has not: a wait of no time.
+    pub(super) fn poll(&self) {
+        if worker_session().is_some() {
+            wait_lending(Some(Instant::now()), Some(self), |_| false);
+        }
+    }
+}
+
+impl Drop for Waited {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Takes back the slot of a wait that has run out: nothing is waited for any more. To be called at
+/// the end of each handler.
+pub(super) fn end_wait() {
+    // The loan is dropped outside.
+    drop(take_kept());
+}
+
+fn take_kept() -> Option<Loaned> {
+    KEPT.try_with(|kept| kept.borrow_mut().take()).ok()?
+}
+
 /// Waits with `wait`, which is given a deadline and says whether what it waits for has come.
 ///
-/// On a handler's thread the handler's slot is lent meanwhile, whatever connection it waits on.
+/// On a handler's thread the handler's slot is lent meanwhile, whatever connection it waits on. If
+/// the wait runs out, it stays lent until the handler goes on waiting, or gives up: a handler that
+/// waits in pieces waits all the time. How long it has waited for the same thing, `waited`, decides
+/// which requests the slot is lent to.
 pub(super) fn wait_lending(
     deadline: Option<Instant>,
+    waited: Option<&Waited>,
     mut wait: impl FnMut(Option<Instant>) -> bool,
 ) -> bool {
     let Some(session) = worker_session() else {
         return wait(deadline);
     };
-    let loaned = Loaned::new(session);
-    let began = Instant::now();
+    let mut loaned = take_kept().unwrap_or_else(|| Loaned::new(session));
+    let within = Within::enter();
+    let now = Instant::now();
+    let began = match waited {
+        None => now,
+        Some(waited) => {
+            let began = waited.0.get().unwrap_or(now);
+            waited.0.set(Some(began));
+            began
+        }
+    };
     let square = loaned.lent.saturating_mul(loaned.lent);
     let newest_after = NEWEST_AFTER.saturating_mul(square).min(ALL_AFTER);
+    let mut has_run_out = false;
     for (after, opening) in [(newest_after, Opening::Newest), (ALL_AFTER, Opening::All)] {
-        let opens = began.checked_add(after);
-        let until = match (deadline, opens) {
-            (Some(deadline), Some(opens)) => Some(deadline.min(opens)),
-            (deadline, opens) => deadline.or(opens),
-        };
-        if wait(until) {
-            return true;
+        if opening <= loaned.opening {
+            continue;
         }
-        if deadline.is_some() && until == deadline {
-            return false;
+        let opens = began.checked_add(after);
+        if opens.is_none_or(|opens| opens > now) {
+            let until = match (deadline, opens) {
+                (Some(deadline), Some(opens)) => Some(deadline.min(opens)),
+                (deadline, opens) => deadline.or(opens),
+            };
+            if wait(until) {
+                return true;
+            }
+            has_run_out = deadline.is_some() && until == deadline;
+            if has_run_out {
+                break;
+            }
         }
         loaned.open(opening);
     }
-    wait(deadline)
+    if !has_run_out && wait(deadline) {
+        return true;
+    }
+    drop(within);
+    // If it is gone already, at the end of the thread, the slot is taken back.
+    let _ = KEPT.try_with(|kept| *kept.borrow_mut() = Some(loaned));
+    false
 }
 
 /// Runs code that blocks; if this is the thread of a handler, its slot is lent meanwhile, to any
@@ -170,15 +258,33 @@ pub(super) fn lending<T>(code: impl FnOnce() -> T) -> T {
     let Some(session) = worker_session() else {
         return code();
     };
-    let loaned = Loaned::new(session);
+    let mut loaned = take_kept().unwrap_or_else(|| Loaned::new(session));
     loaned.open(Opening::All);
+    let _within = Within::enter();
     code()
+}
+
+/// The time of a wait.
+struct Within;
+
+impl Within {
+    fn enter() -> Self {
+        IS_LENT.set(true);
+        Self
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        IS_LENT.set(false);
+    }
 }
 
 /// A lent slot, taken back when dropped.
 struct Loaned {
     session: Arc<Session>,
     loan: Loan,
+    opening: Opening,
     /// How many slots are lent, with this one.
     lent: u32,
 }
@@ -190,22 +296,24 @@ impl Loaned {
         if IS_IN_PLACE.replace(false) {
             session.want_reading();
         }
-        IS_LENT.set(true);
         Self {
             session,
             loan,
+            opening: Opening::None,
             lent: u32::try_from(lent).unwrap_or(u32::MAX),
         }
     }
 
-    fn open(&self, opening: Opening) {
-        self.session.open_loan(self.loan, opening);
+    fn open(&mut self, opening: Opening) {
+        if opening > self.opening {
+            self.opening = opening;
+            self.session.open_loan(self.loan, opening);
+        }
     }
 }
 
 impl Drop for Loaned {
     fn drop(&mut self) {
-        IS_LENT.set(false);
         self.session.take_slot_back(self.loan);
     }
 }

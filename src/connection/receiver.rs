@@ -37,10 +37,7 @@ pub(super) fn run(session: &Arc<Session>, connection: &Connection) {
     let limit = session.config.max_packet_len;
     let memory = Arc::clone(&session.spare);
     let side = Box::new(ReadSide::new(reader, limit, memory));
-    let origin = Arc::new(Origin {
-        connection: connection.clone(),
-        session: Arc::clone(session),
-    });
+    let origin = Origin::new(connection, session);
     duty::run(&origin, Duty::Read(side));
 }
 

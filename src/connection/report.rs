@@ -81,16 +81,18 @@ impl CloseReport {
     ///
     /// # Errors
     ///
-    /// The [`cause`](Self::cause), if there is one.
+    /// - The [`cause`](Self::cause), if there is one.
+    /// - [`Error::StillOpen`] if nothing was closed, because other guards hold the connection open
+    ///   ([`is_last`](Self::is_last)).
     pub fn into_result(self) -> Result<()> {
         match self.cause() {
             Some(cause) => Err(cause.clone()),
+            None if !self.is_last => Err(Error::StillOpen),
             None => Ok(()),
         }
     }
 
-    /// Returns `false` if other guards or pending responses hold the connection open, so that
-    /// nothing was closed.
+    /// Returns `false` if other guards hold the connection open, so that nothing was closed.
     pub fn is_last(&self) -> bool {
         self.is_last
     }

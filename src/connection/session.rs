@@ -49,7 +49,7 @@ use super::callbacks::Callbacks;
 use super::handover::Handover;
 use super::lead::{Lead, Pace};
 use super::one_shot::OneShot;
-use super::open_count::OpenCount;
+use super::open_count::{Hold, OpenCount};
 use super::outbox::{MayWrite, Outbox, Run, Sharing};
 use super::pool::{Loan, Opening, Pool};
 use super::read_side::ReadSide;
@@ -196,6 +196,7 @@ impl Session {
     pub(super) fn start(
         connection: &Connection,
         transport: Transport,
+        hold: Hold,
     ) -> Result<Reference, (Error, Option<Box<Transport>>)> {
         let config = Arc::clone(connection.config());
         let TransportParts {
@@ -257,11 +258,11 @@ impl Session {
             closer: Mutex::default(),
             is_peer_gone: AtomicBool::new(false),
             connection: connection.downgrade(),
-            references: OpenCount::one(),
+            references: OpenCount::one(hold),
             config,
         });
         match session.start_threads(connection) {
-            Ok(()) => Ok(Reference::counted(session)),
+            Ok(()) => Ok(Reference::counted(session, hold)),
             Err(error) => Err((error, session.take_transport().map(Box::new))),
         }
     }
@@ -330,22 +331,33 @@ impl Session {
     // ---- references --------------------------------------------------------------------
 
     /// Counts one more reference; the caller holds one, or `shared`.
-    pub(super) fn refer(&self) {
-        self.references.refer();
+    pub(super) fn refer(&self, hold: Hold) {
+        self.references.refer(hold);
     }
 
     /// Counts one reference less; `true` if the caller has to close the session.
-    pub(super) fn release(&self) -> bool {
+    pub(super) fn release(&self, hold: Hold) -> bool {
         self.references
-            .release(&self.shared, |shared| &mut shared.closing)
+            .release(hold, &self.shared, |shared| &mut shared.closing)
+    }
+
+    /// Counts one guard less, to close; `true` if the caller has to close the session.
+    pub(super) fn release_guard(&self) -> bool {
+        self.references
+            .close(&self.shared, |shared| &mut shared.closing)
     }
 
     /// Counts one more reference unless the session is being closed.
-    pub(super) fn try_refer(self: &Arc<Self>) -> Option<Reference> {
+    pub(super) fn try_refer(self: &Arc<Self>, hold: Hold) -> Option<Reference> {
         let is_open = |shared: &Shared| shared.closing == Closing::No && !shared.is_aborted;
         self.references
-            .try_refer(&self.shared, is_open)
-            .then(|| Reference::counted(Arc::clone(self)))
+            .try_refer(hold, &self.shared, is_open)
+            .then(|| Reference::counted(Arc::clone(self), hold))
+    }
+
+    /// Whether requests of the peer are here that have not been answered.
+    pub(super) fn is_serving(&self) -> bool {
+        self.shared.lock().state.serving() > 0
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -364,6 +376,9 @@ impl Session {
 
     /// Queues the end packets that are due. They are urgent: returns the number of the last.
     pub(super) fn queue_goodbyes(&self, shared: &mut Shared) -> Option<u64> {
+        if shared.is_aborted {
+            return None;
+        }
         let (requests, stream) = shared.state.goodbyes();
         let mut last = None;
         if requests {

@@ -6,13 +6,14 @@ use std::time::Instant;
 use super::lead::TICK;
 use super::message::Request;
 use super::one_shot::{Answer, Callback, OneShot, Told};
+use super::open_count::Hold;
 use super::outbox::MayWrite;
 use super::own_answer::TakenReading;
 use super::pending::PendingResponse;
 use super::place;
 use super::reference::Reference;
 use super::session::{Closing, Session, Shared};
-use super::state::{Failed, Key, Queued};
+use super::state::{Failed, Key, Queued, Sake};
 use super::text::caught;
 use crate::error::{Error, Outcome, Result};
 use crate::sync::MutexGuard;
@@ -27,43 +28,57 @@ pub(super) enum Purpose {
     Call,
 }
 
+/// How a request is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// When the time given to it is over.
+    pub(super) deadline: Option<Instant>,
+    /// Whether to block while the limits are reached, which a handler's thread never does.
+    pub(super) may_wait: bool,
+    pub(super) purpose: Purpose,
+    pub(super) sake: Sake,
+    /// Something keeps the session for this request, also if its last reference has gone.
+    pub(super) is_held: bool,
+}
+
 impl Session {
-    /// Registers a request and queues it. Blocks while the limits are reached if `may_wait`, but
-    /// never on the thread of a handler. `even_closing`: also once the last reference has gone.
+    /// Registers a request and queues it. Blocks while the limits are reached, if it may.
     ///
     /// With a call may come the reading, for who waits to read the answer.
     pub(super) fn submit(
         self: Arc<Self>,
         mut request: Request,
-        even_closing: bool,
-        may_wait: bool,
-        purpose: Purpose,
+        terms: Terms,
     ) -> Result<(PendingResponse, Option<TakenReading>)> {
-        let deadline = request
-            .timeout()
-            .or(self.config.timeout)
-            .and_then(|timeout| Instant::now().checked_add(timeout));
+        let Terms {
+            deadline, purpose, ..
+        } = terms;
         // A thread of a connection has others to see to.
         let may_read = purpose == Purpose::Call
             && self.callers_may_read
             && deadline.is_none()
             && !place::is_ours();
+        let hold = if place::serves(&self) {
+            Hold::Nothing
+        } else {
+            Hold::Result
+        };
         let one_shot = Arc::new(OneShot::new());
         let label = request.take_label();
         let (channel, bytes) = (request.channel(), request.payload().len());
         let (request_type, flags) = (request.request_type(), request.flags());
 
         let mut shared = self.shared.lock();
-        if shared.closing != Closing::No && !even_closing {
+        if shared.closing != Closing::No && !terms.is_held {
             return Err(Error::Closed);
         }
-        shared.state.may_request()?;
+        shared.state.may_request_for(terms.sake)?;
         let is_free = shared.submitters.is_empty() && shared.state.has_room(bytes);
         if !is_free && !place::is_worker() {
-            if !may_wait {
+            if !terms.may_wait {
                 return Err(Error::Full);
             }
-            self.wait_for_room(&mut shared, bytes, deadline)?;
+            self.wait_for_room(&mut shared, bytes, terms)?;
         }
         let tag = shared.state.next_tag(channel);
         let packet = Packet::request(channel, tag, request_type, flags, request.into_payload());
@@ -76,7 +91,7 @@ impl Session {
         self.outbox.push(&mut shared.run, Queued { number, packet });
         self.notify_receiver(&shared);
         // Under the lock: a close that runs now must see either the request or the refusal.
-        self.refer();
+        self.refer(hold);
         let is_alone = shared.state.outstanding() == 1;
         let reading = if may_read && is_alone {
             shared.handover.take()
@@ -99,7 +114,7 @@ impl Session {
         if rings {
             self.outbox.ring();
         }
-        let reference = Reference::counted(self);
+        let reference = Reference::counted(self, hold);
         let pending =
             PendingResponse::new(reference, one_shot, key, number, label, deadline, is_alone);
         Ok((pending, reading))
@@ -109,7 +124,7 @@ impl Session {
         &self,
         shared: &mut MutexGuard<'_, Shared>,
         bytes: usize,
-        deadline: Option<Instant>,
+        terms: Terms,
     ) -> Result<()> {
         if place::must_not_wait_for(self) {
             return Err(Error::WouldDeadlock);
@@ -118,7 +133,7 @@ impl Session {
         shared.next_submitter += 1;
         shared.submitters.push_back(ticket);
         let result = loop {
-            if let Err(error) = shared.state.may_request() {
+            if let Err(error) = shared.state.may_request_for(terms.sake) {
                 break Err(error);
             }
             if shared.submitters.front() == Some(&ticket) && shared.state.has_room(bytes) {
@@ -127,7 +142,7 @@ impl Session {
             // What fills the queue or is owed must be on its way while we wait.
             self.outbox.push_run(&mut shared.run);
             self.outbox.want(shared.state.last_queued());
-            match deadline {
+            match terms.deadline {
                 None => self.room.wait(shared),
                 Some(deadline) => {
                     if self.room.wait_until(shared, deadline).timed_out() {

@@ -189,12 +189,15 @@ impl Session {
             Handler::Answers(handler) => {
                 let answer = caught(|| handler.handle(incoming))
                     .unwrap_or_else(|text| Err(format!("the handler panicked: {text}").into()));
+                place::end_wait();
                 Some(self.contained_answer(key, answer))
             }
             Handler::Defers(handler) => {
                 // A panic drops the responder, which answers.
                 let responder = Responder::new(Arc::clone(self), key);
-                if let Err(text) = caught(|| handler(incoming, responder)) {
+                let result = caught(|| handler(incoming, responder));
+                place::end_wait();
+                if let Err(text) = result {
                     let name = &self.config.name;
                     log::error!(target: super::LOG, "{name}: the handler panicked: {text}");
                 }
@@ -397,10 +400,7 @@ impl Session {
                 self.work.notify_one();
             }
             Call::New => {
-                let origin = Arc::new(Origin {
-                    connection: connection.clone(),
-                    session: Arc::clone(self),
-                });
+                let origin = Origin::new(connection, self);
                 match self.spawn("worker", move || {
                     duty::run(&origin, Duty::Work(Work::Started));
                 }) {

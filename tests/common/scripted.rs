@@ -161,6 +161,19 @@ impl Peer {
         assert_eq!(hex(&got), expected);
     }
 
+    /// Asks until it is told that the connection shuts down, which shows that a close has begun.
+    pub fn probe_until_refused(&mut self, first_tag: u64) {
+        for tag in first_tag.. {
+            self.request(tag, PROBE);
+            let response = self.next_packet();
+            assert_eq!(response.tag(), Tag::new(tag));
+            if response.is_ok() == Some(false) {
+                assert_eq!(response.payload(), b"rejecting request: shutting down");
+                return;
+            }
+        }
+    }
+
     /// Expects our ERQ and EOF, and nothing between them.
     pub fn expect_goodbye(&mut self) {
         self.expect_hex(ERQ);
@@ -235,6 +248,9 @@ fn response_packet(channel: u64, tag: u64, ok: bool, flags: u32, payload: &[u8])
     .unwrap()
 }
 
+/// What a [`Gate`] lets pass.
+pub const PROBE: &str = "probe";
+
 /// A request of ours, of type 0.
 pub fn ask(payload: &str) -> Request {
     Request::new(0).with_payload(payload)
@@ -257,7 +273,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// The gate, and a handler that echoes the payload once per `release`.
+    /// The gate, and a handler that echoes the payload once per `release`; it answers a
+    /// [`PROBE`] at once.
     #[allow(clippy::type_complexity, reason = "the handler has no name of its own")]
     pub fn new() -> (
         Self,
@@ -266,6 +283,9 @@ impl Gate {
         let (tell, started) = crossbeam_channel::unbounded();
         let (release, released) = crossbeam_channel::unbounded();
         let handler = move |incoming: Incoming| {
+            if incoming.payload() == PROBE.as_bytes() {
+                return Ok(().into());
+            }
             // The test may have seen enough and be gone.
             drop(tell.send(incoming.payload().to_vec()));
             match released.recv_timeout(DEADLINE) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{explore, spawn};
-use crate::connection::open_count::OpenCount;
+use crate::connection::open_count::{Hold, OpenCount};
 use crate::connection::session::Closing;
 use crate::sync::Mutex;
 
@@ -16,31 +16,43 @@ impl Session {
     /// With one reference, as it starts.
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            references: OpenCount::one(),
+            references: OpenCount::one(Hold::Guard),
             closing: Mutex::new(Closing::No),
         })
     }
 
-    fn release(&self) -> usize {
-        usize::from(self.references.release(&self.closing, |closing| closing))
+    /// Returns how many closes it makes due.
+    fn release(&self, hold: Hold) -> usize {
+        usize::from(
+            self.references
+                .release(hold, &self.closing, |closing| closing),
+        )
+    }
+
+    /// Closes as a guard; `true` if it has to see to the end of the session.
+    fn close(&self) -> bool {
+        self.references.close(&self.closing, |closing| closing)
     }
 
     /// What `open` does with a session that it finds: uses it if it is not closing.
     fn reopen(&self) -> usize {
         let is_open = |closing: &Closing| *closing == Closing::No;
-        if !self.references.try_refer(&self.closing, is_open) {
+        if !self
+            .references
+            .try_refer(Hold::Guard, &self.closing, is_open)
+        {
             return 0;
         }
         assert_eq!(*self.closing.lock(), Closing::No, "closed under a guard");
-        self.release()
+        self.release(Hold::Guard)
     }
 
     /// A request that is made without a guard refers to the session under the lock.
     fn submit(&self) -> usize {
         let closing = self.closing.lock();
-        self.references.refer();
+        self.references.refer(Hold::Result);
         drop(closing);
-        self.release()
+        self.release(Hold::Result)
     }
 }
 
@@ -48,11 +60,11 @@ impl Session {
 fn last_of_three_releases_closes() {
     explore("open count, releases", || {
         let session = Session::new();
-        session.references.refer();
-        session.references.refer();
-        let second = spawn(&session, |session| session.release());
-        let third = spawn(&session, |session| session.release());
-        let closes = session.release() + second.join().unwrap() + third.join().unwrap();
+        session.references.refer(Hold::Guard);
+        session.references.refer(Hold::Result);
+        let second = spawn(&session, |session| session.release(Hold::Guard));
+        let third = spawn(&session, |session| session.release(Hold::Result));
+        let closes = session.release(Hold::Guard) + second.join().unwrap() + third.join().unwrap();
         assert_eq!(closes, 1);
         assert_eq!(*session.closing.lock(), Closing::Due);
     });
@@ -64,7 +76,7 @@ fn reopening_either_keeps_the_session_open_or_comes_too_late() {
         let session = Session::new();
         let second = spawn(&session, |session| session.reopen());
         let third = spawn(&session, |session| session.reopen());
-        let closes = session.release() + second.join().unwrap() + third.join().unwrap();
+        let closes = session.release(Hold::Guard) + second.join().unwrap() + third.join().unwrap();
         assert_eq!(closes, 1);
         assert_eq!(*session.closing.lock(), Closing::Due);
     });
@@ -76,7 +88,41 @@ fn request_that_races_the_last_release_leaves_one_who_closes() {
         let session = Session::new();
         let second = spawn(&session, |session| session.submit());
         let third = spawn(&session, |session| session.reopen());
-        let closes = session.release() + second.join().unwrap() + third.join().unwrap();
+        let closes = session.release(Hold::Guard) + second.join().unwrap() + third.join().unwrap();
+        assert_eq!(closes, 1);
+        assert_eq!(*session.closing.lock(), Closing::Due);
+    });
+}
+
+/// An explicit close of the last guard ends the session, results or not, and nobody closes it twice.
+#[test]
+fn last_guard_to_close_closes_whatever_results_are_held() {
+    explore("open count, close of the last guard", || {
+        let session = Session::new();
+        session.references.refer(Hold::Guard);
+        session.references.refer(Hold::Result);
+        let second = spawn(&session, |session| session.close());
+        let third = spawn(&session, |session| session.release(Hold::Result));
+        let first = session.close();
+        assert!(
+            first ^ second.join().unwrap(),
+            "one of the guards is the last"
+        );
+        assert_eq!(third.join().unwrap(), 0);
+        assert_eq!(*session.closing.lock(), Closing::Due);
+    });
+}
+
+/// A guard that is dropped leaves the end to the result, unless another one closes.
+#[test]
+fn dropped_guard_and_result_leave_one_who_closes() {
+    explore("open count, drop and close", || {
+        let session = Session::new();
+        session.references.refer(Hold::Guard);
+        session.references.refer(Hold::Result);
+        let second = spawn(&session, |session| usize::from(session.close()));
+        let third = spawn(&session, |session| session.release(Hold::Result));
+        let closes = session.release(Hold::Guard) + second.join().unwrap() + third.join().unwrap();
         assert_eq!(closes, 1);
         assert_eq!(*session.closing.lock(), Closing::Due);
     });

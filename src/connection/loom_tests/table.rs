@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{explore, settle, spawn};
 use crate::connection::message::Response;
 use crate::connection::one_shot::OneShot;
-use crate::connection::open_count::OpenCount;
+use crate::connection::open_count::{Hold, OpenCount};
 use crate::connection::session::Closing;
 use crate::connection::state::{Action, Failed, Key, Limits, Queued, State};
 use crate::error::{Error, Outcome, Result};
@@ -52,7 +52,7 @@ impl Session {
                 queue: VecDeque::new(),
                 closing: Closing::No,
             }),
-            references: OpenCount::one(),
+            references: OpenCount::one(Hold::Guard),
             writer: Mutex::default(),
         })
     }
@@ -67,7 +67,7 @@ impl Session {
         let key = (channel, tag);
         let number = shared.state.register(key, 0, Arc::clone(&one_shot));
         shared.queue.push_back(Queued { number, packet });
-        self.references.refer();
+        self.references.refer(Hold::Result);
         drop(shared);
         Ok((key, one_shot))
     }
@@ -152,7 +152,7 @@ impl Session {
     fn release_and_close(&self) -> Option<(bool, bool)> {
         let is_last = self
             .references
-            .release(&self.shared, |shared| &mut shared.closing);
+            .release(Hold::Guard, &self.shared, |shared| &mut shared.closing);
         is_last.then(|| {
             let mut shared = self.shared.lock();
             shared.state.close();

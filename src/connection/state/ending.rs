@@ -45,7 +45,13 @@ impl<W> State<W> {
         }
         let is_answered = self.awaited == 0 || self.goodbye != Goodbye::AfterAnswers;
         let stream = self.serving.is_empty() && is_answered;
-        let requests = (stream || self.goodbye > Goodbye::AfterInput) && self.finish_requests();
+        let may_finish = match self.goodbye {
+            Goodbye::None | Goodbye::AfterInput => false,
+            // Handlers may still ask for what they need.
+            Goodbye::AfterAnswers => self.serving.is_empty(),
+            Goodbye::AfterServing => true,
+        };
+        let requests = (stream || may_finish) && self.finish_requests();
         if stream {
             self.output = Output::Ended;
         }

@@ -81,6 +81,14 @@ enum Input {
     Ended(Arc<Error>),
 }
 
+/// What a request of ours is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sake {
+    Own,
+    /// To answer a request of the peer that we have accepted.
+    Accepted,
+}
+
 /// Why our direction is to end as soon as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Goodbye {
@@ -88,10 +96,10 @@ enum Goodbye {
     None,
     /// The peer's direction has ended: both end packets follow the last answer.
     AfterInput,
-    /// No requests follow; the end does once what we have accepted and our own requests are
-    /// answered.
+    /// No requests follow but those that are needed to answer what we have accepted; once that is
+    /// done, none at all, and the end does once our own requests are answered.
     AfterAnswers,
-    /// The same, but it does not wait for the answers to our own requests.
+    /// No requests follow, and the end does once what we have accepted is answered.
     AfterServing,
 }
 
@@ -195,11 +203,21 @@ impl<W> State<W> {
 
     /// Says whether a request may be made at all.
     pub(super) fn may_request(&self) -> Result<()> {
+        self.may_request_for(Sake::Own)
+    }
+
+    /// The same, of a request that is made for the sake of another one. While we close, those that
+    /// are needed to answer what we have accepted may still be made.
+    pub(super) fn may_request_for(&self, sake: Sake) -> Result<()> {
         if let Some(cause) = &self.closed {
             return Err(Error::unanswered(Outcome::NotSent, cause));
         }
         match self.output {
-            Output::Open | Output::Failing => Ok(()),
+            Output::Open | Output::Failing
+                if sake == Sake::Accepted || self.goodbye == Goodbye::None =>
+            {
+                Ok(())
+            }
             _ => Err(Error::RequestsFinished),
         }
     }

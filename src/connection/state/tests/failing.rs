@@ -174,8 +174,9 @@ fn a_forced_end_says_goodbye_if_all_that_was_accepted_has_been_answered() {
     end.asked(5);
     end.ask_and_send("ours");
     end.state.close();
-    assert_eq!(end.state.goodbyes(), (true, false));
+    assert_eq!(end.state.goodbyes(), (false, false));
     end.answer(5);
+    assert_eq!(end.state.goodbyes(), (true, false));
     let (failed, goodbye) = end.state.force(Error::LingerExpired, 1);
     assert_eq!(failed.len(), 1);
     assert!(goodbye);

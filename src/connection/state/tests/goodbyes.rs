@@ -34,16 +34,20 @@ fn an_idle_close_says_both_goodbyes_at_once_and_once() {
 }
 
 #[test]
-fn a_close_ends_requests_first_and_the_stream_after_all_answers() {
+fn a_close_ends_requests_after_what_was_accepted_and_the_stream_after_all_answers() {
     let mut end = End::new();
     end.asked(5);
     let key = end.ask_and_send("ours");
     end.state.close();
-    assert_eq!(end.state.goodbyes(), REQUESTS);
+    assert_eq!(end.state.goodbyes(), NOTHING, "a handler may ask yet");
     let error = end.state.may_request().unwrap_err();
     assert_eq!(error.outcome(), Outcome::NotSent);
-    assert!(end.answer(5), "answers follow the end of requests");
-    assert_eq!(end.state.goodbyes(), NOTHING, "ours is unanswered");
+    end.state.may_request_for(Sake::Accepted).unwrap();
+    assert!(end.answer(5));
+    assert_eq!(end.state.goodbyes(), REQUESTS, "ours is unanswered");
+    let error = end.state.may_request_for(Sake::Accepted).unwrap_err();
+    assert!(matches!(error, Error::RequestsFinished), "{error:?}");
+    assert_eq!(end.state.goodbyes(), NOTHING);
     assert!(matches!(end.answered(key), Action::Settle("ours")));
     assert_eq!(end.state.goodbyes(), STREAM);
     assert_eq!(end.state.goodbyes(), NOTHING);
@@ -58,6 +62,18 @@ fn a_close_waits_for_handlers_after_our_answers_have_come() {
     end.state.goodbyes();
     end.answered(key);
     assert_eq!(end.state.goodbyes(), NOTHING);
+    end.answer(5);
+    assert_eq!(end.state.goodbyes(), BOTH);
+}
+
+/// `end_stream` says that no requests follow at once, and so for handlers too.
+#[test]
+fn an_end_of_the_stream_ends_the_requests_of_handlers_too() {
+    let mut end = End::<()>::new();
+    end.asked(5);
+    end.state.end_stream();
+    assert_eq!(end.state.goodbyes(), REQUESTS);
+    assert!(end.state.may_request_for(Sake::Accepted).is_err());
     end.answer(5);
     assert_eq!(end.state.goodbyes(), STREAM);
 }
@@ -140,9 +156,9 @@ fn after_the_peers_end_the_end_of_requests_is_not_said_twice() {
     end.state.end_input(Error::PeerClosed);
     assert_eq!(end.state.goodbyes(), NOTHING);
     end.state.close();
-    assert_eq!(end.state.goodbyes(), REQUESTS);
+    assert_eq!(end.state.goodbyes(), NOTHING);
     end.answer(5);
-    assert_eq!(end.state.goodbyes(), STREAM);
+    assert_eq!(end.state.goodbyes(), BOTH);
 }
 
 #[test]
