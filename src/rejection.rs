@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::Outcome;
+use crate::error::{BoxError, Outcome};
 use crate::wire::{Flags, RequestType};
 
 /// A peer's "not ok" answer to a request; also what a handler returns to refuse one in words of
@@ -13,6 +13,11 @@ use crate::wire::{Flags, RequestType};
 /// As an answer that was received it is found in [`Error::Rejected`](crate::Error::Rejected). As the error of a
 /// [`RequestHandler`](crate::RequestHandler) it decides what the peer sees: any other error is
 /// shown to the peer as `exception during handler` only, so that nothing of ours leaks.
+///
+/// Some texts say that a request was not run, such as `no request handler`: for them
+/// [`Error::outcome`](crate::Error::outcome) is [`NotRun`](Outcome::NotRun), and the caller may
+/// make the request again. A handler has run, so if it returns such a text (a proxy may hand on what
+/// its backend said), with no flags, the peer gets it with `handler: ` in front.
 ///
 /// # Examples
 ///
@@ -44,7 +49,7 @@ struct RejectionParts {
 
 /// The texts with which an end refuses a request that it has not run.
 ///
-/// The last one is that of a Python peer for any channel but 0, sent with the `%d` as it stands.
+/// The last one is that of a Python peer for any channel except 0, sent with the `%d` as it stands.
 const NOT_RUN: [&[u8]; 5] = [
     rejection_text::NO_HANDLER,
     rejection_text::NO_LONGER_ALLOWED,
@@ -53,8 +58,11 @@ const NOT_RUN: [&[u8]; 5] = [
     b"unknown channel %d",
 ];
 
-/// What this crate says in the answers that it makes up itself.
+/// The same, for texts that go on with details.
 const NOT_RUN_BEGINNINGS: [&[u8]; 2] = [rejection_text::UNKNOWN_TYPE, rejection_text::UNDECODABLE];
+
+/// What a handler's own rejection begins with, if its text would say that the handler did not run.
+const HANDLER_RAN: &[u8] = b"handler: ";
 
 pub(crate) mod rejection_text {
     pub(crate) const NO_HANDLER: &[u8] = b"no request handler";
@@ -103,19 +111,22 @@ impl Rejection {
         String::from_utf8_lossy(&self.0.payload)
     }
 
-    /// A handler can send these texts too, but has no reason to: they say that it did not run.
-    /// What a service answers to a type that it does not serve.
-    pub(crate) fn unknown_request_type(number: RequestType) -> Self {
-        let mut text = rejection_text::UNKNOWN_TYPE.to_vec();
-        text.extend_from_slice(number.to_string().as_bytes());
-        Self::new(text)
-    }
-
-    /// What a service answers to a request that it cannot read.
-    pub(crate) fn undecodable(error: &(dyn std::error::Error + Send + Sync)) -> Self {
-        let mut text = rejection_text::UNDECODABLE.to_vec();
-        text.extend_from_slice(error.to_string().as_bytes());
-        Self::new(text)
+    /// Turns the error of a handler into the rejection that the peer gets; gives it back if it is
+    /// one whose text is not meant for the peer.
+    ///
+    /// A handler that ran may return a text that would tell the peer that it did not: a proxy does
+    /// so when it hands on what its backend said. Such a text is changed.
+    pub(crate) fn of_handler(error: BoxError) -> Result<Self, BoxError> {
+        let error = match error.downcast::<Refusal>() {
+            Ok(refusal) => return Ok(refusal.0),
+            Err(error) => error,
+        };
+        let mut rejection = *error.downcast::<Self>()?;
+        if rejection.outcome() == Outcome::NotRun {
+            let parts = Arc::make_mut(&mut rejection.0);
+            parts.payload.splice(..0, HANDLER_RAN.iter().copied());
+        }
+        Ok(rejection)
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
@@ -128,6 +139,35 @@ impl Rejection {
         } else {
             Outcome::Unknown
         }
+    }
+}
+
+/// What a service says to a request that it has not run, as the error of a handler.
+///
+/// Only this crate can make one, so its text reaches the peer unchanged, see
+/// [`Rejection::of_handler`].
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct Refusal(Rejection);
+
+impl Refusal {
+    /// What a service answers to a type that it does not serve.
+    pub(crate) fn unknown_request_type(number: RequestType) -> Self {
+        Self::beginning(rejection_text::UNKNOWN_TYPE, &number)
+    }
+
+    /// What a service answers to a request that it cannot decode.
+    pub(crate) fn undecodable(error: &(dyn std::error::Error + Send + Sync)) -> Self {
+        Self::beginning(rejection_text::UNDECODABLE, &error)
+    }
+
+    fn beginning(text: &[u8], rest: &dyn fmt::Display) -> Self {
+        let rest = rest.to_string();
+        Self(Rejection::new([text, rest.as_bytes()].concat()))
+    }
+
+    pub(crate) fn into_rejection(self) -> Rejection {
+        self.0
     }
 }
 

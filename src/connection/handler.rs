@@ -21,7 +21,7 @@ use crate::wire::Tag;
 /// | the handler | the peer gets |
 /// |---|---|
 /// | returns a response | ok, with its flags and payload |
-/// | returns a [`Rejection`] as its error | not ok, with that text and those flags |
+/// | returns a [`Rejection`] as its error | not ok, with that text and those flags; a text that says that the handler did not run gets `handler: ` in front |
 /// | returns another error, or panics | not ok, `exception during handler`; the cause is logged here |
 ///
 /// # Threads
@@ -297,7 +297,8 @@ impl Responder {
         self.answer(Ok(response.into()));
     }
 
-    /// Answers "not ok" with that text and those flags; returns at once.
+    /// Answers "not ok" with that text and those flags; returns at once. A text that says that the
+    /// request was not run gets `handler: ` in front, see [`Rejection`].
     pub fn reject(self, rejection: Rejection) {
         self.answer(Err(rejection.into()));
     }

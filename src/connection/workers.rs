@@ -360,7 +360,7 @@ impl Session {
                 let flags = response.flags();
                 Packet::response(channel, tag, true, flags, response.into_payload())
             }
-            Err(error) => match error.downcast::<Rejection>() {
+            Err(error) => match Rejection::of_handler(error) {
                 Ok(rejection) => {
                     let (flags, payload) = (rejection.flags(), rejection.payload().to_vec());
                     Packet::response(channel, tag, false, flags, payload)

@@ -9,7 +9,7 @@ use super::caller::{self, CallOptions, Caller, Numbers};
 use super::request::TypedRequest;
 use crate::connection::{Incoming, Request, RequestHandler, Response};
 use crate::error::{BoxError, Error, Result};
-use crate::rejection::{Rejection, rejection_text};
+use crate::rejection::{Refusal, Rejection, rejection_text};
 use crate::wire::{Flags, RequestType};
 
 /// A request that can be served, with the context `C`: whatever the serving program is about.
@@ -135,11 +135,18 @@ impl<C> Service<C> {
     /// - A [`Rejection`] if the type is unknown or the request does not decode.
     /// - The error of the serving function.
     pub fn handle(&self, context: &C, request: &Request) -> Result<Response, BoxError> {
+        // Whoever hands its error on is a handler that ran.
+        self.serve_detached(context, request)
+            .map_err(|error| match error.downcast::<Refusal>() {
+                Ok(refusal) => refusal.into_rejection().into(),
+                Err(error) => error,
+            })
+    }
+
+    fn serve_detached(&self, context: &C, request: &Request) -> Result<Response, BoxError> {
         let nobody = caller::nobody();
-        self.dispatch(
-            context,
-            &Caller::detached(&nobody, request, &self.inner.called),
-        )
+        let caller = Caller::detached(&nobody, request, &self.inner.called);
+        self.dispatch(context, &caller)
     }
 
     /// Encodes a request, serves it on this thread and decodes the answer, without a connection:
@@ -159,12 +166,14 @@ impl<C> Service<C> {
             .map(|(number, _)| *number)
             .ok_or(Error::UnknownRequestType(type_name::<R>()))?;
         let request = caller::encoded(request, number, &CallOptions::new());
-        match self.handle(context, &request) {
+        match self.serve_detached(context, &request) {
             Ok(response) => caller::decode::<R>(response),
-            Err(error) => Err(Error::Rejected(match error.downcast::<Rejection>() {
-                Ok(rejection) => *rejection,
-                Err(_) => Rejection::new(rejection_text::FAILED),
-            })),
+            Err(error) => {
+                let rejection = Rejection::of_handler(error);
+                Err(Error::Rejected(
+                    rejection.unwrap_or_else(|_| Rejection::new(rejection_text::FAILED)),
+                ))
+            }
         }
     }
 
@@ -180,7 +189,7 @@ impl<C> Service<C> {
         let request = caller.request();
         let number = request.request_type();
         let Some(served) = self.inner.served.get(&number) else {
-            return Err(Rejection::unknown_request_type(number).into());
+            return Err(Refusal::unknown_request_type(number).into());
         };
         (served.serve)(request.flags(), request.payload(), context, caller)
     }
@@ -194,7 +203,7 @@ fn serve<C, R: Serve<C>>(
 ) -> Result<Response, BoxError> {
     match R::decode(flags, payload) {
         Ok(request) => request.serve(context, caller),
-        Err(error) => Err(Rejection::undecodable(&*error).into()),
+        Err(error) => Err(Refusal::undecodable(&*error).into()),
     }
 }
 
