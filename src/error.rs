@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::outcome::{Fate, Outcome};
 use crate::rejection::Rejection;
 use crate::wire::{ChannelId, DecodeError, Tag};
 
@@ -22,6 +23,12 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Two questions have methods of their own: *whose fault is it?* ([`is_transport`](Self::is_transport),
 /// [`is_peer`](Self::is_peer), [`is_caller`](Self::is_caller)) and *may the request have been
 /// run?* ([`outcome`](Self::outcome)).
+///
+/// At most one of the three is to blame. Nobody is where one end has decided so
+/// ([`Aborted`](Self::Aborted), [`Cancelled`](Self::Cancelled), [`PeerClosed`](Self::PeerClosed),
+/// [`Rejected`](Self::Rejected)), where time or room ran out ([`Full`](Self::Full),
+/// [`LingerExpired`](Self::LingerExpired), [`TimedOut`](Self::TimedOut), [`Spawn`](Self::Spawn)), and
+/// after a bug ([`Panicked`](Self::Panicked)).
 ///
 /// # Examples
 ///
@@ -54,12 +61,17 @@ pub enum Error {
     #[error("the connection is not open")]
     Closed,
 
-    /// The connector of an on-demand connection did not deliver a transport.
+    /// There is no transport: the connector of an on-demand connection failed, or the program that
+    /// was to be the peer could not be started ([`ConnectionBuilder::spawn`](crate::ConnectionBuilder::spawn)).
     #[error("cannot connect")]
     Connect(#[source] Arc<io::Error>),
 
-    /// The peer sent octets that are not a packet.
-    #[error("the peer broke the protocol")]
+    /// The peer sent bytes that are not a packet, or the input ended inside one
+    /// ([`DecodeError::Truncated`]).
+    ///
+    /// The first is the peer's fault. The second is the transport's, like an end between two packets
+    /// ([`EndOfInput`](Self::EndOfInput)): whoever cuts a stream does not look where.
+    #[error("{}", Undecodable(*.0))]
     Decode(#[from] DecodeError),
 
     /// The peer sent a request with a tag whose earlier request is still being served.
@@ -99,6 +111,10 @@ pub enum Error {
     Panicked(Arc<str>),
 
     /// The peer answered, and the decode function that was given for the answer refused it.
+    ///
+    /// The request was run, whatever its answer says; the outcome is [`Outcome::Unknown`], since it
+    /// must not be made again without thought. It counts as the peer's fault: the two ends do not
+    /// agree on what the answer looks like, and the connection goes on.
     #[error("the response does not decode")]
     Payload(#[source] Arc<dyn std::error::Error + Send + Sync>),
 
@@ -174,8 +190,11 @@ pub enum Error {
 
     /// The calling thread is one that must not wait here, because it is the thread that would end
     /// the wait.
+    ///
+    /// A request whose answer was to be waited for is cancelled; the outcome says whether the peer
+    /// may have it. If none had been submitted, it is [`Outcome::NotSent`].
     #[error("waiting here would block the thread that has to end the wait")]
-    WouldDeadlock,
+    WouldDeadlock(Outcome),
 
     /// Writing to the transport failed.
     ///
@@ -205,11 +224,15 @@ impl Error {
     ///
     /// [`Outcome::NotSent`] and [`Outcome::NotRun`] mean that the request can be made again
     /// without the risk of doing its work twice.
+    ///
+    /// An error that is about the connection and not about a request, such as the
+    /// [cause](crate::CloseReport::cause) in a report, is [`Outcome::Unknown`].
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Unanswered { outcome, .. }
             | Self::Cancelled(outcome)
-            | Self::TimedOut(outcome) => *outcome,
+            | Self::TimedOut(outcome)
+            | Self::WouldDeadlock(outcome) => *outcome,
             Self::Rejected(rejection) => rejection.outcome(),
             Self::Closed
             | Self::Connect(_)
@@ -218,7 +241,20 @@ impl Error {
             | Self::Spawn(_)
             | Self::TooLong { .. }
             | Self::UnknownRequestType(_) => Outcome::NotSent,
-            _ => Outcome::Unknown,
+            Self::Aborted
+            | Self::Decode(_)
+            | Self::DuplicateTag { .. }
+            | Self::EndOfInput(_)
+            | Self::LingerExpired
+            | Self::NotPacketstream(_)
+            | Self::Panicked(_)
+            | Self::Payload(_)
+            | Self::PeerClosed
+            | Self::PeerNotReading { .. }
+            | Self::Read(_)
+            | Self::StillOpen
+            | Self::Taken
+            | Self::Write(_) => Outcome::Unknown,
         }
     }
 
@@ -248,50 +284,75 @@ impl Error {
     /// Returns `true` if there is no connection any more, whatever ended it, or if it was never
     /// open: another request on it would fail too.
     pub fn is_closed(&self) -> bool {
-        match self.cause() {
+        matches!(
+            self.cause(),
             Self::Aborted
-            | Self::Closed
-            | Self::EndOfInput(_)
-            | Self::LingerExpired
-            | Self::PeerClosed
-            | Self::RequestsFinished
-            | Self::Panicked(_) => true,
-            error => error.is_transport() || error.is_peer(),
-        }
+                | Self::Closed
+                | Self::Connect(_)
+                | Self::Decode(_)
+                | Self::DuplicateTag { .. }
+                | Self::EndOfInput(_)
+                | Self::LingerExpired
+                | Self::NotPacketstream(_)
+                | Self::Panicked(_)
+                | Self::PeerClosed
+                | Self::PeerNotReading { .. }
+                | Self::Read(_)
+                | Self::RequestsFinished
+                | Self::Write(_)
+        )
     }
 
     /// Returns `true` if the byte stream is to blame: it could not be made, read or written, or
-    /// it ended without a goodbye.
+    /// it ended without a goodbye, between two packets or inside one.
     pub fn is_transport(&self) -> bool {
-        matches!(
-            self.cause(),
-            Self::Connect(_) | Self::EndOfInput(_) | Self::Read(_) | Self::Write(_)
-        )
+        self.blame() == Some(Blame::Transport)
     }
 
-    /// Returns `true` if the peer is to blame: what it sent is not the protocol.
+    /// Returns `true` if the peer is to blame: what it sent is not the protocol, or its answer is
+    /// not what was agreed on ([`Error::Payload`]).
     pub fn is_peer(&self) -> bool {
-        matches!(
-            self.cause(),
-            Self::Decode(_)
-                | Self::DuplicateTag { .. }
-                | Self::NotPacketstream(_)
-                | Self::PeerNotReading { .. }
-        )
+        self.blame() == Some(Blame::Peer)
     }
 
     /// Returns `true` if the caller is to blame: the call cannot succeed as it was made.
     pub fn is_caller(&self) -> bool {
-        matches!(
-            self.cause(),
+        self.blame() == Some(Blame::Caller)
+    }
+
+    fn blame(&self) -> Option<Blame> {
+        match self.cause() {
+            Self::Connect(_)
+            | Self::Decode(DecodeError::Truncated { .. })
+            | Self::EndOfInput(_)
+            | Self::Read(_)
+            | Self::Write(_) => Some(Blame::Transport),
+            Self::Decode(_)
+            | Self::DuplicateTag { .. }
+            | Self::NotPacketstream(_)
+            | Self::Payload(_)
+            | Self::PeerNotReading { .. } => Some(Blame::Peer),
             Self::Closed
-                | Self::RequestsFinished
-                | Self::StillOpen
-                | Self::Taken
-                | Self::TooLong { .. }
-                | Self::UnknownRequestType(_)
-                | Self::WouldDeadlock
-        )
+            | Self::RequestsFinished
+            | Self::StillOpen
+            | Self::Taken
+            | Self::TooLong { .. }
+            | Self::UnknownRequestType(_)
+            | Self::WouldDeadlock(_) => Some(Blame::Caller),
+            // What one end has decided, or what takes its time.
+            Self::Aborted
+            | Self::Cancelled(_)
+            | Self::Full
+            | Self::LingerExpired
+            | Self::PeerClosed
+            | Self::Rejected(_)
+            | Self::TimedOut(_)
+            // A bug, and a system without room for a thread.
+            | Self::Panicked(_)
+            | Self::Spawn(_)
+            // Its cause is never one itself.
+            | Self::Unanswered { .. } => None,
+        }
     }
 
     /// Wraps what ended a connection for one request that it left unanswered.
@@ -303,18 +364,12 @@ impl Error {
     }
 }
 
-/// Whether the peer may have run a request that failed.
-///
-/// Returned by [`Error::outcome`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// No octet of the request was handed to the transport.
-    NotSent,
-    /// The peer has received the request and said that it did not run it.
-    NotRun,
-    /// The request was sent, or may have been, and the peer may have run it.
-    Unknown,
+/// Whose fault an error is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    Transport,
+    Peer,
+    Caller,
 }
 
 struct Unanswered(Outcome);
@@ -329,14 +384,13 @@ impl fmt::Display for Unanswered {
     }
 }
 
-struct Fate(Outcome);
+struct Undecodable(DecodeError);
 
-impl fmt::Display for Fate {
+impl fmt::Display for Undecodable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Outcome::NotSent => "the request was not sent",
-            Outcome::NotRun => "the request was not run",
-            Outcome::Unknown => "the request may have been run",
+            DecodeError::Truncated { .. } => "the peer's stream was cut off",
+            _ => "the peer broke the protocol",
         })
     }
 }
@@ -353,28 +407,5 @@ impl fmt::Display for Diagnosis<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chain_of_errors_says_each_cause_once() {
-        let io = io::Error::new(io::ErrorKind::BrokenPipe, "pipe burst");
-        let cause = Arc::new(Error::Write(Arc::new(io)));
-        let error = Error::unanswered(Outcome::NotSent, &cause);
-        let mut chain = vec![error.to_string()];
-        let mut source = std::error::Error::source(&error);
-        while let Some(inner) = source {
-            chain.push(inner.to_string());
-            source = inner.source();
-        }
-        assert_eq!(
-            chain,
-            [
-                "the connection ended before the answer came; the request was not sent",
-                "cannot write to the peer",
-                "pipe burst"
-            ]
-        );
-        assert!(error.is_closed() && error.is_transport() && !error.is_peer());
-    }
-}
+#[path = "error_tests.rs"]
+mod tests;

@@ -141,6 +141,7 @@
 
 mod connection;
 mod error;
+mod outcome;
 pub mod payload;
 mod rejection;
 mod sync;
@@ -151,9 +152,10 @@ pub mod wire;
 pub use crate::connection::{
     Canceller, CloseReport, Connection, ConnectionBuilder, ConnectionStats, DEFAULT_FLUSH_GRACE,
     DEFAULT_LINGER, Incoming, OpenGuard, PendingResponse, PendingSet, Request, RequestHandler,
-    Responder, Response,
+    Responder, Response, TrySubmitError,
 };
-pub use crate::error::{BoxError, Error, Outcome, Result};
+pub use crate::error::{BoxError, Error, Result};
+pub use crate::outcome::Outcome;
 pub use crate::rejection::Rejection;
 pub use crate::transport::{Connector, Transport};
 pub use crate::wire::{

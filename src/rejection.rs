@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{BoxError, Outcome};
+use crate::error::BoxError;
+use crate::outcome::Outcome;
 use crate::wire::{Flags, RequestType};
 
 /// A peer's "not ok" answer to a request; also what a handler returns to refuse one in words of

@@ -3,12 +3,13 @@
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
 
+use packetstream::typed::{ServiceBuilder, TypedConnection};
 use packetstream::wire::Field;
 use packetstream::{
     BoxError, ChannelId, CloseReport, Connection, ConnectionBuilder, ConnectionStats, Connector,
     DecodeError, Decoder, Error, Flags, Incoming, OpenGuard, OutOfRange, Outcome, Packet,
     PacketKind, PacketReader, PacketWriter, PendingResponse, PendingSet, Rejection, Request,
-    RequestHandler, RequestType, Responder, Response, Tag, Transport,
+    RequestHandler, RequestType, Responder, Response, Tag, Transport, TrySubmitError,
 };
 
 fn send<T: Send>() {}
@@ -79,10 +80,47 @@ fn numbers_are_plain_values() {
 
 #[test]
 fn errors_are_errors_and_small() {
-    each!(error: Error, DecodeError, OutOfRange, Rejection);
+    each!(error: Error, DecodeError, OutOfRange, Rejection, TrySubmitError);
     each!(shared_error: Error, DecodeError, OutOfRange, Rejection);
     assert!(size_of::<Error>() <= 32);
     assert!(size_of::<packetstream::Result<()>>() <= 32);
+}
+
+/// Does not compile if one of them may be dropped without a warning: `builder.open(transport)?;` would
+/// close at once.
+#[deny(unfulfilled_lint_expectations)]
+#[test]
+fn what_ends_or_forgets_something_when_dropped_must_be_used() {
+    type Typed = TypedConnection<()>;
+
+    macro_rules! each_must_be_used {
+        ($($make:expr),+ $(,)?) => {
+            $(
+                // Never called.
+                let _ = || {
+                    #[expect(unused_must_use, reason = "it is what is tested")]
+                    {
+                        $make;
+                    }
+                };
+            )+
+        };
+    }
+    fn make<T>() -> T {
+        unreachable!("it is only looked at by the compiler")
+    }
+    each_must_be_used!(
+        make::<OpenGuard>(),
+        make::<Typed>(),
+        make::<Connection>(),
+        make::<ConnectionBuilder>(),
+        make::<PendingResponse>(),
+        make::<PendingSet>(),
+        make::<CloseReport>(),
+        make::<Responder>(),
+        make::<Transport>(),
+        make::<ServiceBuilder<()>>(),
+    );
 }
 
 #[test]

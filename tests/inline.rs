@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use common::watched;
 use packetstream::{
-    BoxError, Connection, ConnectionBuilder, Error, Incoming, OpenGuard, Outcome, PendingSet,
-    Rejection, Request, Transport,
+    BoxError, Connection, ConnectionBuilder, Error, Incoming, OpenGuard, Outcome, Packet,
+    PacketKind, PendingResponse, PendingSet, Rejection, Request, Transport,
 };
-use pairs::{asking, echo, unix_sockets};
+use pairs::{ScriptedPeer, asking, echo, request_packet, unix_sockets};
 
 fn inline() -> ConnectionBuilder {
     Connection::builder().inline_handler(true)
@@ -95,7 +95,7 @@ fn waiting_in_it_is_an_error() {
             seen.push(on_demand.call(asking("x")).unwrap_err());
             assert!(
                 seen.iter()
-                    .all(|error| matches!(error, Error::WouldDeadlock)),
+                    .all(|error| matches!(error, Error::WouldDeadlock(_))),
                 "{seen:?}"
             );
             assert!(incoming.connection().wait_closed().in_progress());
@@ -103,6 +103,86 @@ fn waiting_in_it_is_an_error() {
         };
         let (client, _server) = pair(inline().handler(try_all));
         assert_eq!(client.call(asking("")).unwrap().payload(), b"11");
+    });
+}
+
+/// Whoever hears that its request was not sent may make it again.
+#[test]
+fn request_that_cannot_be_waited_for_is_given_up_and_its_outcome_is_true() {
+    watched(|| {
+        let (transport, mut peer) = ScriptedPeer::new();
+        let (told, outcomes) = crossbeam_channel::unbounded();
+        let guard = inline()
+            .handler(move |incoming| {
+                let mut request = asking(incoming.payload());
+                for number in 0..50_u8 {
+                    request = request.with_payload([incoming.payload(), &[number]].concat());
+                    let pending = incoming.connection().submit(request.clone())?;
+                    let error = match number % 3 {
+                        0 => pending.wait().unwrap_err(),
+                        1 => {
+                            let waited = pending.wait_timeout(Duration::from_secs(60));
+                            waited.unwrap().unwrap_err()
+                        }
+                        _ => PendingSet::from_iter([pending])
+                            .next()
+                            .unwrap()
+                            .1
+                            .unwrap_err(),
+                    };
+                    told.send((request.payload().to_vec(), error)).unwrap();
+                }
+                Ok(())
+            })
+            .open(transport)
+            .unwrap();
+        for round in 0..20 {
+            peer.send(&[request_packet(round + 2, [u8::try_from(round).unwrap()])]);
+        }
+        peer.goodbye();
+        let sent: Vec<_> = peer
+            .rest()
+            .into_iter()
+            .filter(|packet| matches!(packet.kind(), PacketKind::Request(_)))
+            .map(Packet::into_payload)
+            .collect();
+        guard.close().into_result().unwrap();
+        let outcomes: Vec<_> = outcomes.try_iter().collect();
+        assert_eq!(outcomes.len(), 1000);
+        for (payload, error) in outcomes {
+            let Error::WouldDeadlock(outcome) = error else {
+                panic!("{error:?}")
+            };
+            let was_sent = sent.contains(&payload);
+            assert!(!was_sent || outcome == Outcome::Unknown, "{payload:?}");
+            assert_eq!(error.outcome(), outcome);
+        }
+    });
+}
+
+#[test]
+fn request_that_was_sent_and_cannot_be_waited_for_may_have_been_run() {
+    watched(|| {
+        let (transport, mut peer) = ScriptedPeer::new();
+        let (hand, handed) = crossbeam_channel::unbounded::<PendingResponse>();
+        let (told, errors) = crossbeam_channel::unbounded();
+        let guard = inline()
+            .handler(move |_| Ok(told.send(handed.recv()?.wait().unwrap_err())?))
+            .open(transport)
+            .unwrap();
+        let pending = guard.submit(asking("sent")).unwrap();
+        let pending = pending.wait_timeout(Duration::ZERO).unwrap_err();
+        assert_eq!(peer.request().payload(), b"sent");
+        hand.send(pending).unwrap();
+        peer.send(&[request_packet(2, "wait for it")]);
+        assert!(peer.response(2).is_response());
+        let error = pairs::take(&errors);
+        assert!(
+            matches!(error, Error::WouldDeadlock(Outcome::Unknown)),
+            "{error:?}"
+        );
+        peer.goodbye();
+        guard.close().into_result().unwrap();
     });
 }
 
@@ -122,7 +202,10 @@ fn a_submit_at_the_limit_is_an_error_and_with_room_is_answered() {
         let (ours, theirs) = unix_sockets();
         let _server = server.open(theirs).unwrap();
         let client = Connection::builder().handler(echo).open(ours).unwrap();
-        assert_eq!(client.call(asking("")).unwrap().payload(), b"WouldDeadlock");
+        assert_eq!(
+            client.call(asking("")).unwrap().payload(),
+            b"WouldDeadlock(NotSent)"
+        );
         assert_eq!(answers.recv().unwrap().unwrap().payload(), b"back");
     });
 }

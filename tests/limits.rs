@@ -146,7 +146,7 @@ fn over_the_cap_of_unanswered_requests_try_submit_says_full() {
         let (guard, mut peer) = Peer::open(Connection::builder().max_outstanding_requests(2));
         let first = guard.try_submit(ask("1")).unwrap();
         let second = guard.try_submit(ask("2")).unwrap();
-        let error = guard.try_submit(ask("3")).unwrap_err();
+        let error = Error::from(guard.try_submit(ask("3")).unwrap_err());
         assert!(matches!(error, Error::Full), "{error:?}");
         assert_eq!(error.outcome(), Outcome::NotSent);
         assert_eq!(peer.next_packet().payload(), b"1");
@@ -154,7 +154,7 @@ fn over_the_cap_of_unanswered_requests_try_submit_says_full() {
         peer.answer(0, 3, "yes");
         second.wait().unwrap();
         let third = guard.try_submit(ask("3")).unwrap();
-        assert!(matches!(guard.try_submit(ask("4")), Err(Error::Full)));
+        assert!(matches!(guard.try_submit(ask("4")), Err(refused) if refused.is_full()));
         assert_eq!(peer.next_packet().payload(), b"3");
         peer.answer(0, 2, "yes");
         peer.answer(0, 4, "yes");
@@ -203,7 +203,7 @@ fn the_octets_of_unanswered_requests_are_capped_and_freed_by_answers() {
     watched(|| {
         let (guard, mut peer) = Peer::open(Connection::builder().max_outstanding_bytes(10_000));
         let first = guard.try_submit(sized(6_000)).unwrap();
-        assert!(matches!(guard.try_submit(sized(6_000)), Err(Error::Full)));
+        assert!(matches!(guard.try_submit(sized(6_000)), Err(refused) if refused.is_full()));
         let small = guard.try_submit(sized(1_000)).unwrap();
         assert_eq!(peer.next_packet().payload().len(), 6_000);
         assert_eq!(peer.next_packet().payload().len(), 1_000);
@@ -222,13 +222,13 @@ fn a_request_above_the_cap_of_octets_goes_when_nothing_else_is_outstanding() {
     watched(|| {
         let (guard, mut peer) = Peer::open(Connection::builder().max_outstanding_bytes(10));
         let small = submit_and_see(&guard, &mut peer, "x");
-        assert!(matches!(guard.try_submit(sized(5_000)), Err(Error::Full)));
+        assert!(matches!(guard.try_submit(sized(5_000)), Err(refused) if refused.is_full()));
         peer.answer(0, 2, "yes");
         small.wait().unwrap();
         let large = guard.try_submit(sized(5_000)).unwrap();
         let packet = peer.next_packet();
         assert_eq!(packet.payload().len(), 5_000);
-        assert!(matches!(guard.try_submit(ask("x")), Err(Error::Full)));
+        assert!(matches!(guard.try_submit(ask("x")), Err(refused) if refused.is_full()));
         peer.answer(0, packet.tag().get(), "yes");
         large.wait().unwrap();
         drop(guard.try_submit(ask("x")).unwrap());
@@ -240,7 +240,7 @@ fn a_cancelled_request_stays_owed_until_its_answer_comes() {
     watched(|| {
         let (guard, mut peer) = Peer::open(serving_r().max_outstanding_requests(1));
         submit_and_see(&guard, &mut peer, "cancelled").cancel();
-        assert!(matches!(guard.try_submit(ask("next")), Err(Error::Full)));
+        assert!(matches!(guard.try_submit(ask("next")), Err(refused) if refused.is_full()));
         peer.answer(0, 2, "late");
         let next = guard.submit(ask("next")).unwrap();
         assert_eq!(peer.next_packet().payload(), b"next");
@@ -249,7 +249,7 @@ fn a_cancelled_request_stays_owed_until_its_answer_comes() {
             panic!("an answer from nowhere")
         };
         drop(next);
-        assert!(matches!(guard.try_submit(ask("third")), Err(Error::Full)));
+        assert!(matches!(guard.try_submit(ask("third")), Err(refused) if refused.is_full()));
         peer.answer(0, 3, "late");
         drop(guard.submit(ask("third")).unwrap());
         assert_eq!(peer.next_packet().payload(), b"third");

@@ -85,7 +85,7 @@ fn try_submit_says_full_to_a_deaf_peer() {
                         accepted += 1;
                         drop(forgotten);
                     }
-                    Err(error) => assert!(matches!(error, Error::Full), "{error:?}"),
+                    Err(refused) => assert!(refused.is_full(), "{refused:?}"),
                 }
             }
             assert!(accepted <= 16 * KIB, "{accepted} accepted");
@@ -143,7 +143,7 @@ fn submit_and_cancel(guard: &OpenGuard, times: u32, payload: usize) -> usize {
                 accepted += 1;
                 let _ = pending.cancel();
             }
-            Err(error) => assert!(matches!(error, Error::Full), "{error:?}"),
+            Err(refused) => assert!(refused.is_full(), "{refused:?}"),
         }
     }
     accepted

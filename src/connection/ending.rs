@@ -12,6 +12,7 @@ use super::session::{Closing, Session, Shared};
 use super::stats::ConnectionStats;
 use super::text::thrown_text;
 use crate::error::{Error, Result};
+use crate::outcome::Outcome;
 use crate::sync::MutexGuard;
 use crate::transport::Transport;
 use crate::wire::Packet;
@@ -282,7 +283,7 @@ impl Session {
     /// Blocks until the peer's direction has ended.
     pub(super) fn wait_end_of_stream(self: &Arc<Self>) -> Result<()> {
         if place::must_not_wait_for(self) {
-            return Err(Error::WouldDeadlock);
+            return Err(Error::WouldDeadlock(Outcome::NotSent));
         }
         self.wait_for(None, |shared| {
             let state = &shared.state;

@@ -41,6 +41,7 @@ use super::report::{CloseReport, Summary};
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use = "dropping the last guard closes the connection at once, and blocks until it has ended"]
 pub struct OpenGuard {
     connection: Connection,
     /// Gone while it is being closed.

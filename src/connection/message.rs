@@ -132,6 +132,10 @@ impl Request {
         std::mem::take(&mut self.payload)
     }
 
+    pub(super) fn put_payload_back(&mut self, payload: Vec<u8>) {
+        self.payload = payload;
+    }
+
     /// Returns the channel.
     pub fn channel(&self) -> ChannelId {
         self.channel

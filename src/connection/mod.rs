@@ -38,6 +38,7 @@ mod state;
 mod stats;
 mod submission;
 mod text;
+mod try_submit_error;
 mod unread;
 mod workers;
 
@@ -65,7 +66,9 @@ use self::state::Sake;
 pub use self::stats::ConnectionStats;
 use self::submission::{Purpose, Terms};
 use self::text::source_text;
+pub use self::try_submit_error::TrySubmitError;
 use crate::error::{Error, Result};
+use crate::outcome::Outcome;
 use crate::transport::{Connector, Transport};
 
 /// The log target for what happens to a connection.
@@ -106,6 +109,7 @@ const LOG_WIRE: &str = "packetstream::wire";
 /// # }
 /// ```
 #[doc(alias = "PacketConnection")]
+#[must_use = "it holds nothing open: only a guard does"]
 #[derive(Clone)]
 pub struct Connection {
     inner: Arc<Inner>,
@@ -229,23 +233,22 @@ impl Connection {
     /// - [`Error::Unanswered`] if the connection has ended; its source says why.
     /// - [`Error::WouldDeadlock`] if it would have to block on a thread that has to make room.
     /// - [`Error::Connect`], [`Error::Spawn`] like [`open`](Self::open).
-    pub fn submit(&self, request: Request) -> Result<PendingResponse> {
-        Ok(self.submit_with(request, true, Purpose::Submit)?.0)
+    pub fn submit(&self, mut request: Request) -> Result<PendingResponse> {
+        Ok(self.submit_with(&mut request, true, Purpose::Submit)?.0)
     }
 
     /// Queues a request like [`submit`](Self::submit), but does not block at the limits.
     ///
     /// # Errors
     ///
-    /// Those of [`submit`](Self::submit), and:
-    ///
-    /// - [`Error::Full`] if it would have to block.
+    /// A [`TrySubmitError`], which gives the request back: with [`Error::Full`] if it would have to
+    /// block, else with one of the errors of [`submit`](Self::submit).
     ///
     /// # Examples
     ///
     /// ```
     /// use std::time::Duration;
-    /// use packetstream::{Connection, Error, Request, Transport};
+    /// use packetstream::{Connection, Request, Transport};
     ///
     /// # fn main() -> packetstream::Result<()> {
     /// let (ours, _silent) = Transport::pair();
@@ -253,13 +256,19 @@ impl Connection {
     ///     .max_outstanding_requests(1)
     ///     .linger(Some(Duration::ZERO))
     ///     .open(ours)?;
-    /// let _first = client.submit(Request::new(0))?;
-    /// assert!(matches!(client.try_submit(Request::new(0)), Err(Error::Full)));
+    /// let _first = client.try_submit(Request::new(0))?;
+    ///
+    /// let refused = client.try_submit(Request::new(0).with_payload("second")).unwrap_err();
+    /// assert!(refused.is_full());
+    /// assert_eq!(refused.into_request().payload(), b"second");
     /// # Ok(())
     /// # }
     /// ```
-    pub fn try_submit(&self, request: Request) -> Result<PendingResponse> {
-        Ok(self.submit_with(request, false, Purpose::Submit)?.0)
+    pub fn try_submit(&self, mut request: Request) -> Result<PendingResponse, TrySubmitError> {
+        match self.submit_with(&mut request, false, Purpose::Submit) {
+            Ok((pending, _)) => Ok(pending),
+            Err(error) => Err(TrySubmitError::new(error, request)),
+        }
     }
 
     /// Makes a request and blocks until its answer is here.
@@ -273,25 +282,26 @@ impl Connection {
     ///
     /// Those of [`submit`](Self::submit) and of [`PendingResponse::wait`].
     #[doc(alias = "__call__")]
-    pub fn call(&self, request: Request) -> Result<Response> {
+    pub fn call(&self, mut request: Request) -> Result<Response> {
         let is_stuck = || {
             self.session()
                 .is_some_and(|session| place::must_not_wait_for(&session))
         };
         if place::must_not_block() || place::is_ours() && is_stuck() {
-            return Err(Error::WouldDeadlock);
+            return Err(Error::WouldDeadlock(Outcome::NotSent));
         }
         // The wait that follows sends it.
-        let (pending, reading) = self.submit_with(request, true, Purpose::Call)?;
+        let (pending, reading) = self.submit_with(&mut request, true, Purpose::Call)?;
         if let Some(reading) = reading {
             pending.read_answer(reading);
         }
         pending.wait()
     }
 
+    /// Takes what it sends out of the request; an error leaves all in it.
     fn submit_with(
         &self,
-        request: Request,
+        request: &mut Request,
         may_wait: bool,
         purpose: Purpose,
     ) -> Result<(PendingResponse, Option<TakenReading>)> {

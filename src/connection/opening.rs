@@ -8,7 +8,8 @@ use super::open_count::Hold;
 use super::reference::Reference;
 use super::session::Session;
 use super::{Connection, Inner, LOG, Source, place};
-use crate::error::{Error, Outcome, Result};
+use crate::error::{Error, Result};
+use crate::outcome::Outcome;
 use crate::transport::Transport;
 
 impl Connection {
@@ -19,7 +20,7 @@ impl Connection {
         loop {
             if let Some(connecting) = life.opening {
                 if place::must_not_block() || connecting == thread::current().id() {
-                    return Err(Error::WouldDeadlock);
+                    return Err(Error::WouldDeadlock(Outcome::NotSent));
                 }
                 drop(life);
                 self.wait_for_attempt(deadline)?;
@@ -34,7 +35,7 @@ impl Connection {
                     return Err(Error::Closed);
                 }
                 if place::must_not_block() {
-                    return Err(Error::WouldDeadlock);
+                    return Err(Error::WouldDeadlock(Outcome::NotSent));
                 }
                 drop(life);
                 if !session.wait_closed_quietly(deadline) {
@@ -53,7 +54,7 @@ impl Connection {
                 }
             }
             if self.is_on_demand() && place::must_not_block() {
-                return Err(Error::WouldDeadlock);
+                return Err(Error::WouldDeadlock(Outcome::NotSent));
             }
             life.opening = Some(thread::current().id());
             let transport = life.transport.take();

@@ -18,7 +18,8 @@ use super::reference::Reference;
 use super::session::Session;
 use super::state::Key;
 use super::text::caught;
-use crate::error::{BoxError, Error, Outcome, Result};
+use crate::error::{BoxError, Error, Result};
+use crate::outcome::Outcome;
 use crate::wire::{ChannelId, Tag};
 
 /// The answer to a request that has been submitted, now or later.
@@ -120,7 +121,8 @@ impl<T> PendingResponse<T> {
     /// - [`Error::Cancelled`] if a [`Canceller`] was used.
     /// - [`Error::TimedOut`] if the [time given to the request](crate::Request::with_timeout) passed.
     /// - [`Error::Payload`] if a decode function of [`and_then`](Self::and_then) failed.
-    /// - [`Error::WouldDeadlock`] on a thread that the answer would have to come through.
+    /// - [`Error::WouldDeadlock`] on a thread that the answer would have to come through; the
+    ///   request is cancelled.
     ///
     /// # Panics
     ///
@@ -200,6 +202,13 @@ impl<T> PendingResponse<T> {
         self.decode(answer)
     }
 
+    /// Gives the request up because nobody may wait for it here.
+    pub(super) fn would_deadlock(&self) -> Error {
+        let cancelled = self.session().and_then(|session| session.cancel(self.key));
+        // If it has left the table, its answer is about to be here, for nobody.
+        Error::WouldDeadlock(cancelled.unwrap_or(Outcome::Unknown))
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -224,7 +233,7 @@ impl<T> PendingResponse<T> {
         if let Some(session) = self.session()
             && place::must_not_wait_for(session)
         {
-            return Some(Err(Error::WouldDeadlock));
+            return Some(Err(self.would_deadlock()));
         }
         let may_write = match deadline {
             None if self.is_alone => MayWrite::Briefly,
@@ -439,7 +448,7 @@ impl<T> PendingResponse<T> {
         match self.session() {
             Some(session) if !self.shared.is_settled() => {
                 if place::must_not_wait_for(session) {
-                    return Err(Error::WouldDeadlock);
+                    return Err(self.would_deadlock());
                 }
                 session.flush_request(self.number, MayWrite::Never);
                 Ok(())

@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use super::message::Response;
 use super::pending::PendingResponse;
 use super::place;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A set of pending responses, of one connection or of several, collected in the order in which
 /// they complete.
@@ -49,6 +49,7 @@ use crate::error::{Error, Result};
 /// # }
 /// ```
 #[doc(alias = "ResultSet")]
+#[must_use = "dropping it forgets the answers, and whether there were any"]
 pub struct PendingSet<T = Response> {
     /// In the order of insertion, so that the first is the one that has been waited for longest.
     members: BTreeMap<usize, PendingResponse<T>>,
@@ -163,9 +164,9 @@ impl<T> PendingSet<T> {
             }
             if place::must_not_block()
                 && let Some(number) = self.members.keys().next().copied()
+                && let Some(pending) = self.remove(number)
             {
-                self.remove(number);
-                return Some((number, Err(Error::WouldDeadlock)));
+                return Some((number, Err(pending.would_deadlock())));
             }
             let first = self.deadlines.first().map(|(deadline, _)| *deadline);
             let until = match (deadline, first) {

@@ -15,7 +15,8 @@ use super::reference::Reference;
 use super::session::{Closing, Session, Shared};
 use super::state::{Failed, Key, Queued, Sake};
 use super::text::caught;
-use crate::error::{Error, Outcome, Result};
+use crate::error::{Error, Result};
+use crate::outcome::Outcome;
 use crate::sync::MutexGuard;
 use crate::wire::Packet;
 
@@ -42,12 +43,13 @@ pub(super) struct Terms {
 }
 
 impl Session {
-    /// Registers a request and queues it. Blocks while the limits are reached, if it may.
+    /// Registers a request and queues it. Blocks while the limits are reached, if it may. Takes what
+    /// it sends out of the request; an error leaves all in it.
     ///
     /// With a call may come the reading, for who waits to read the answer.
     pub(super) fn submit(
         self: Arc<Self>,
-        mut request: Request,
+        request: &mut Request,
         terms: Terms,
     ) -> Result<(PendingResponse, Option<TakenReading>)> {
         let Terms {
@@ -64,7 +66,6 @@ impl Session {
             Hold::Result
         };
         let one_shot = Arc::new(OneShot::new());
-        let label = request.take_label();
         let (channel, bytes) = (request.channel(), request.payload().len());
         let (request_type, flags) = (request.request_type(), request.flags());
 
@@ -81,9 +82,10 @@ impl Session {
             self.wait_for_room(&mut shared, bytes, terms)?;
         }
         let tag = shared.state.next_tag(channel);
-        let packet = Packet::request(channel, tag, request_type, flags, request.into_payload());
+        let packet = Packet::request(channel, tag, request_type, flags, request.take_payload());
         let (len, limit) = (packet.body_len(), self.config.max_packet_len);
         if len > limit {
+            request.put_payload_back(packet.into_payload());
             return Err(Error::TooLong { len, limit });
         }
         let key = (channel, tag);
@@ -115,6 +117,7 @@ impl Session {
             self.outbox.ring();
         }
         let reference = Reference::counted(self, hold);
+        let label = request.take_label();
         let pending =
             PendingResponse::new(reference, one_shot, key, number, label, deadline, is_alone);
         Ok((pending, reading))
@@ -127,7 +130,7 @@ impl Session {
         terms: Terms,
     ) -> Result<()> {
         if place::must_not_wait_for(self) {
-            return Err(Error::WouldDeadlock);
+            return Err(Error::WouldDeadlock(Outcome::NotSent));
         }
         let ticket = shared.next_submitter;
         shared.next_submitter += 1;

@@ -91,6 +91,7 @@ pub(crate) use self::hooks::Hooks;
 /// # }
 /// ```
 #[doc(alias = "recv_send")]
+#[must_use = "dropping it closes what it owns of its streams, and ends a child process"]
 pub struct Transport {
     // Fields are dropped in this order: a child can only end before its reaping in `hooks` gives
     // up on it once its stdout has nobody to wait for.

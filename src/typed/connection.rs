@@ -24,6 +24,7 @@ use crate::transport::{Connector, Transport};
 ///
 /// See the [module](super).
 #[doc(alias = "HasPacketConnection")]
+#[must_use = "dropping the last reference closes the connection at once, and blocks until it has ended"]
 pub struct TypedConnection<C> {
     held: Held,
     service: Service<C>,

@@ -6,8 +6,8 @@ use super::varint::IntegerTooLarge;
 
 /// What is wrong with octets that should be a packet.
 ///
-/// It is the peer's fault, and there is no way to go on: where the next packet would start is not
-/// known.
+/// It is the peer's fault, except where the input [ends](Self::Truncated) inside a packet. There is no
+/// way to go on: where the next packet would start is not known.
 ///
 /// # Examples
 ///

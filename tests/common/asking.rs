@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use packetstream::{Connection, PendingResponse, PendingSet, Request};
+use packetstream::{Connection, Error, PendingResponse, PendingSet, Request};
 
 use super::super::ledger::{Fate, Slip};
 use super::super::pairs::block_on;
@@ -47,7 +47,7 @@ impl Life {
             _ => request,
         };
         let submitted = match way {
-            2 => connection.try_submit(request),
+            2 => connection.try_submit(request).map_err(Error::from),
             _ => connection.submit(request),
         };
         self.event();

@@ -201,7 +201,7 @@ impl Ledger {
             Err(error)
                 if error.is_cancelled()
                     || error.is_timed_out()
-                    || matches!(error, Error::WouldDeadlock) =>
+                    || matches!(error, Error::WouldDeadlock(_)) =>
             {
                 Fate::GivenUp(error.outcome())
             }

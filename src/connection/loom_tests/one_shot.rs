@@ -8,7 +8,8 @@ use std::time::Instant;
 use super::{explore, settle, spawn};
 use crate::connection::message::Response;
 use crate::connection::one_shot::{Answer, OneShot};
-use crate::error::{Error, Outcome};
+use crate::error::Error;
+use crate::outcome::Outcome;
 use crate::sync::{Condvar, Mutex, expire};
 
 fn answer() -> Answer {

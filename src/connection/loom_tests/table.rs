@@ -9,7 +9,8 @@ use crate::connection::one_shot::OneShot;
 use crate::connection::open_count::{Hold, OpenCount};
 use crate::connection::session::Closing;
 use crate::connection::state::{Action, Failed, Key, Limits, Queued, State};
-use crate::error::{Error, Outcome, Result};
+use crate::error::{Error, Result};
+use crate::outcome::Outcome;
 use crate::sync::Mutex;
 use crate::wire::{ChannelId, Flags, Packet, RequestType};
 

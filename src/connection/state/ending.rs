@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Failed, Goodbye, Input, Losses, Output, State};
-use crate::error::{Error, Outcome};
+use crate::error::Error;
+use crate::outcome::Outcome;
 
 impl<W> State<W> {
     /// Lets the application say that it makes no more requests. `true`: `END_OF_REQUESTS` is to

@@ -27,7 +27,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::key_hash::{KeyHash, release_room};
-use crate::error::{Error, Outcome, Result};
+use crate::error::{Error, Result};
+use crate::outcome::Outcome;
 use crate::wire::{ChannelId, Packet, PacketKind, Tag};
 
 /// What identifies a request among those of its direction.
