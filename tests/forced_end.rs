@@ -86,7 +86,7 @@ fn the_last_guards_close_is_bounded_by_the_linger_it_was_built_with() {
 }
 
 #[test]
-fn an_end_of_input_inside_a_packet_is_an_error_of_the_peer() {
+fn an_end_of_input_inside_a_packet_is_an_error_of_the_transport() {
     watched(|| {
         let (guard, mut peer) = serving(None);
         let pending = guard.submit(asking("x")).unwrap();
@@ -99,7 +99,10 @@ fn an_end_of_input_inside_a_packet_is_an_error_of_the_peer() {
         assert!(guard.wait_end_of_stream().is_err());
         assert_eq!(peer.rest().last(), Some(&Packet::END_OF_STREAM));
         let report = guard.close();
-        assert!(report.cause().is_some_and(Error::is_peer), "{report:?}");
+        assert!(
+            report.cause().is_some_and(Error::is_transport),
+            "{report:?}"
+        );
         assert!(report.into_result().is_err());
     });
 }
