@@ -19,7 +19,7 @@ use packetstream::wire::{Packet, PacketKind, PacketReader};
 use packetstream::{
     BoxError, Connection, Error, Flags, Incoming, OpenGuard, PendingResponse, Request, Response,
 };
-use scripted::{ERQ, Gate, Peer, hex, unhex};
+use scripted::{Gate, Peer, hex, unhex};
 use serde_json::Value;
 
 macro_rules! transcripts {

@@ -157,7 +157,6 @@ impl Transport {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn with_shutdown(mut self, shutdown: impl Fn() + Send + Sync + 'static) -> Self {
         self.hooks.shutdown = Some(Arc::new(shutdown));
         // Who is wrong about the reader loses no more than its own thread: no caller reads.
@@ -205,7 +204,6 @@ impl Transport {
     ///     .with_end_of_write(|| println!("everything is written"));
     /// assert!(format!("{transport:?}").contains("end_of_write: true"));
     /// ```
-    #[must_use]
     pub fn with_end_of_write(mut self, end_of_write: impl FnOnce() + Send + 'static) -> Self {
         self.hooks.end_of_write = Some(Box::new(end_of_write));
         self
@@ -230,7 +228,6 @@ impl Transport {
     ///     .with_diagnosis(|| Some("the modem hung up".to_owned()));
     /// assert!(format!("{transport:?}").contains("diagnosis: true"));
     /// ```
-    #[must_use]
     pub fn with_diagnosis(
         mut self,
         diagnosis: impl Fn() -> Option<String> + Send + Sync + 'static,
