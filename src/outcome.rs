@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Whether the peer may have run a request that failed.
 ///
-/// Returned by [`Error::outcome`].
+/// Returned by [`Error::outcome`](crate::Error::outcome).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
