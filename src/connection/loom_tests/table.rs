@@ -68,7 +68,7 @@ impl Session {
         let key = (channel, tag);
         let number = shared.state.register(key, 0, Arc::clone(&one_shot));
         shared.queue.push_back(Queued { number, packet });
-        self.references.refer(Hold::Result);
+        self.references.refer(Hold::Guard);
         drop(shared);
         Ok((key, one_shot))
     }
