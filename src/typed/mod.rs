@@ -63,6 +63,7 @@
 //! | what happened | the caller gets |
 //! |---|---|
 //! | the serving function returned a [`Rejection`](crate::Rejection) | [`Error::Rejected`](crate::Error::Rejected) with its flags and text |
+//! | its text would say that it did not run (a backend's `no request handler`) | `Rejected` with `handler: ` in front |
 //! | it failed otherwise, or panicked | `Rejected` with `exception during handler` |
 //! | the number is unknown there | `Rejected` with `unknown request type 5`; [not run](crate::Outcome::NotRun) |
 //! | the request does not decode there | `Rejected` with `undecodable request: …`; [not run](crate::Outcome::NotRun) |

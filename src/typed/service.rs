@@ -20,7 +20,7 @@ use crate::wire::{Flags, RequestType};
 ///
 /// ```
 /// use packetstream::typed::{Caller, Serve, Service, request};
-/// use packetstream::{BoxError, Flags, Response};
+/// use packetstream::{BoxError, Flags, Rejection, Response};
 ///
 /// request! {
 ///     struct Form(u8);
@@ -34,7 +34,7 @@ use crate::wire::{Flags, RequestType};
 ///             2 => vec![1, 2, 3].into(),
 ///             3 => "text".into(),
 ///             4 => (Flags::from(7), vec![1, 2, 3]).into(),
-///             _ => return Err("there are five".into()),
+///             _ => return Err(Rejection::new("there are five").into()),
 ///         })
 ///     }
 /// }
@@ -42,7 +42,8 @@ use crate::wire::{Flags, RequestType};
 /// # fn main() -> Result<(), BoxError> {
 /// let service = Service::builder().serve::<Form>(0).build()?;
 /// assert_eq!(service.exercise(&(), &Form(3))?.payload(), b"text");
-/// assert!(service.exercise(&(), &Form(5)).unwrap_err().is_rejected());
+/// let error = service.exercise(&(), &Form(5)).unwrap_err();
+/// assert_eq!(error.rejection().map(Rejection::message).as_deref(), Some("there are five"));
 /// # Ok(())
 /// # }
 /// ```
