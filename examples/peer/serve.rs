@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use packetstream::{BoxError, Transport};
 
@@ -51,20 +51,83 @@ fn serve_each(
     options: &ServeOptions,
 ) -> Result<(), BoxError> {
     let mut number = 0_u64;
+    let mut shortage = Shortage::default();
     loop {
-        let transport = accept()?;
+        let transport = match accept() {
+            Ok(transport) => transport,
+            Err(error) => {
+                shortage.pass_over(error)?;
+                continue;
+            }
+        };
         number += 1;
         let name = format!("c{number}");
         if options.once {
             return serve_one(&name, transport, options);
         }
-        let options = options.clone();
-        thread::Builder::new().name(name.clone()).spawn(move || {
+        let (options, acceptor) = (options.clone(), thread::current());
+        let serving = thread::Builder::new().name(name.clone()).spawn(move || {
             if let Err(error) = serve_one(&name, transport, &options) {
                 eprintln!("peer serve: {name}: {}", crate::chain(&*error));
             }
-        })?;
+            // It may wait for what this connection had.
+            acceptor.unpark();
+        });
+        if let Err(error) = serving {
+            eprintln!("peer serve: cannot start a thread: {error}");
+        }
     }
+}
+
+/// A time in which the system has no room for another connection. It ends by itself, so those that
+/// there are must not end with it.
+#[derive(Default)]
+struct Shortage {
+    told: Option<Instant>,
+}
+
+impl Shortage {
+    /// How long to wait before another attempt, unless a connection ends meanwhile. Others than
+    /// this process may take up the room, and nobody tells when they leave some.
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    /// How long one warning is enough.
+    const QUIET: Duration = Duration::from_secs(60);
+
+    /// Passes over what is no failure of the listener, after a moment if the system has no room.
+    fn pass_over(&mut self, error: io::Error) -> io::Result<()> {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+
+        if matches!(
+            error.kind(),
+            ConnectionAborted | ConnectionReset | Interrupted
+        ) {
+            return Ok(());
+        }
+        if !is_shortage(&error) {
+            return Err(error);
+        }
+        if self.told.is_none_or(|told| told.elapsed() >= Self::QUIET) {
+            self.told = Some(Instant::now());
+            eprintln!("peer serve: cannot accept more connections for the moment: {error}");
+        }
+        thread::park_timeout(Self::PAUSE);
+        Ok(())
+    }
+}
+
+/// Whether descriptors, buffers or memory have run out, here or in the whole system.
+#[cfg(unix)]
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
+#[cfg(not(unix))]
+fn is_shortage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
 }
 
 /// Serves one connection until the other end closes it, and ends it in order.

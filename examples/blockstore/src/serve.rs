@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use packetstream::payload::{self, Trailing, VarUint};
 use packetstream::typed::{Caller, Serve, Service, ServiceError, TypedConnection};
@@ -126,10 +126,11 @@ fn builder() -> ConnectionBuilder {
 ///
 /// The listener fails.
 pub fn serve_tcp(store: &Arc<Store>, listener: &TcpListener) -> io::Result<()> {
+    let mut shortage = Shortage::default();
     loop {
         match listener.accept() {
             Ok((stream, address)) => start(store, address.to_string(), stream),
-            Err(error) => pass_over(error)?,
+            Err(error) => shortage.pass_over(error)?,
         }
     }
 }
@@ -144,20 +145,65 @@ pub fn serve_unix(
     store: &Arc<Store>,
     listener: &std::os::unix::net::UnixListener,
 ) -> io::Result<()> {
+    let mut shortage = Shortage::default();
     loop {
         match listener.accept() {
             Ok((stream, _)) => start(store, "a client".to_owned(), stream),
-            Err(error) => pass_over(error)?,
+            Err(error) => shortage.pass_over(error)?,
         }
     }
 }
 
-/// A client that was gone before it was accepted is no failure of the listener.
-fn pass_over(error: io::Error) -> io::Result<()> {
-    match error.kind() {
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => Ok(()),
-        _ => Err(error),
+/// A time in which the system has no room for another client. It ends by itself, so the clients that
+/// there are must not end with it.
+#[derive(Default)]
+struct Shortage {
+    told: Option<Instant>,
+}
+
+impl Shortage {
+    /// How long to wait before another attempt, unless a client leaves meanwhile. Others than this
+    /// process may take up the room, and nobody tells when they leave some.
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    /// How long one warning is enough.
+    const QUIET: Duration = Duration::from_secs(60);
+
+    /// Passes over what is no failure of the listener, such as a client that was gone before it was
+    /// accepted; after a moment if the system has no room.
+    fn pass_over(&mut self, error: io::Error) -> io::Result<()> {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+
+        if matches!(
+            error.kind(),
+            ConnectionAborted | ConnectionReset | Interrupted
+        ) {
+            return Ok(());
+        }
+        if !is_shortage(&error) {
+            return Err(error);
+        }
+        if self.told.is_none_or(|told| told.elapsed() >= Self::QUIET) {
+            self.told = Some(Instant::now());
+            log::warn!("cannot accept more clients for the moment: {error}");
+        }
+        thread::park_timeout(Self::PAUSE);
+        Ok(())
     }
+}
+
+/// Whether descriptors, buffers or memory have run out, here or in the whole system.
+#[cfg(unix)]
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
+#[cfg(not(unix))]
+fn is_shortage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
 }
 
 fn start(
@@ -167,6 +213,7 @@ fn start(
 ) {
     let store = Arc::clone(store);
     let name = client.clone();
+    let acceptor = thread::current();
     let serve_it = move || {
         let served = stream
             .try_into()
@@ -175,6 +222,8 @@ fn start(
         if let Err(error) = served {
             log::warn!("{client}: {}", crate::chain(&*error));
         }
+        // It may wait for what this client had.
+        acceptor.unpark();
     };
     let thread = thread::Builder::new().name("client".to_owned());
     if let Err(error) = thread.spawn(serve_it) {
