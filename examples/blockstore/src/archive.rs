@@ -128,6 +128,13 @@ impl Entry {
     }
 }
 
+/// Returns an entry as it is stored without its first field, the time; `None` if it has none.
+pub fn without_time(entry: &[u8]) -> Option<&[u8]> {
+    let mut input = Input::new(entry);
+    input.decode::<Text<&str>>().ok()?;
+    entry.get(input.offset()..)
+}
+
 /// An entry as it came, octet for octet, which is how a store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryOctets(Vec<u8>);

@@ -1,25 +1,23 @@
 //! The client: a connection to a store, and what is asked over it.
 
-use std::fmt;
 use std::io::{self, Write};
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use packetstream::payload::{Text, VarUint};
+use packetstream::payload::{Text, Trailing, VarUint};
 use packetstream::typed::{Caller, Serve, Service, ServiceError, TypedConnection, TypedRequest};
 use packetstream::{
     BoxError, Connection, ConnectionBuilder, Error, PendingResponse, Response, Result, Transport,
 };
 
 use crate::archive::{Entry, EntryOctets};
+use crate::endpoint::Endpoint;
 use crate::hash::{HashCode, HashKind};
 use crate::requests::{
-    self, Add, ArchiveLast, ArchiveList, ArchiveUpdate, Contains, ContainsIndirect, Flush, Found,
-    Get, HashHashcodes, Length, ListHashcodes, Progress, Statistics, StoreSize, Subscribe,
+    self, Add, ArchiveLast, ArchiveList, ArchiveNames, ArchiveRecord, ArchiveUpdate, Contains,
+    ContainsIndirect, Flush, Found, Get, HashHashcodes, Length, ListHashcodes, Progress,
+    Statistics, StoreLock, StoreSize, Subscribe, Verdict,
 };
 use crate::tree::{Source, TreeError, TreeReader};
 
@@ -31,40 +29,6 @@ const LINGER_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// How many octets of requests may be unanswered: more than the window of a put.
 const MAX_OUTSTANDING: usize = 16 * 1024 * 1024;
-
-/// Where the server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A command for `sh -c`, which speaks over its standard input and output.
-    Command(String),
-    /// A TCP address, `host:port`.
-    Tcp(String),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl Endpoint {
-    fn connect(&self) -> io::Result<Transport> {
-        match self {
-            Self::Command(command) => Transport::spawn(Command::new("sh").arg("-c").arg(command)),
-            Self::Tcp(address) => TcpStream::connect(address)?.try_into(),
-            #[cfg(unix)]
-            Self::Unix(path) => std::os::unix::net::UnixStream::connect(path)?.try_into(),
-            #[cfg(not(unix))]
-            Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Command(command) => write!(f, "`{command}`"),
-            Self::Tcp(address) => f.write_str(address),
-            Self::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
 
 /// What the server has told of its own accord.
 #[derive(Debug, Default)]
@@ -133,17 +97,18 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to a server, whose store must have that hash function.
+    /// Connects to a server, whose store must have that hash function. With a timeout, no answer may
+    /// take longer, nor the connecting, nor the end.
     ///
     /// # Errors
     ///
     /// - [`Error::Connect`] if there is no server.
     /// - [`Error::Spawn`] if threads cannot be started.
-    pub fn connect(endpoint: &Endpoint, kind: HashKind) -> Result<Self> {
+    pub fn connect(endpoint: &Endpoint, kind: HashKind, timeout: Option<Duration>) -> Result<Self> {
         let transport = endpoint
-            .connect()
+            .connect(timeout)
             .map_err(|error| Error::Connect(error.into()))?;
-        Self::open(transport, kind)
+        Self::with_builder(builder(timeout), transport, kind)
     }
 
     /// Makes a client of a transport.
@@ -152,10 +117,18 @@ impl Client {
     ///
     /// - [`Error::Spawn`] if threads cannot be started.
     pub fn open(transport: Transport, kind: HashKind) -> Result<Self> {
+        Self::with_builder(builder(None), transport, kind)
+    }
+
+    fn with_builder(
+        builder: ConnectionBuilder,
+        transport: Transport,
+        kind: HashKind,
+    ) -> Result<Self> {
         let service = service().map_err(|error| Error::Payload(BoxError::from(error).into()))?;
         let told = Arc::new(Told::default());
         Ok(Self {
-            connection: TypedConnection::open(builder(), &service, Arc::clone(&told), transport)?,
+            connection: TypedConnection::open(builder, &service, Arc::clone(&told), transport)?,
             told,
             kind,
         })
@@ -243,6 +216,45 @@ impl Client {
             name: Text::from(archive),
             entry: EntryOctets::from(entry),
         })
+    }
+
+    /// Appends an entry to an archive, unless it says the same as the last one with its name.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TypedConnection::submit`].
+    pub fn record(&self, archive: &str, entry: &Entry) -> Result<PendingResponse<Verdict>> {
+        self.connection.submit(&ArchiveRecord {
+            name: Text::from(archive),
+            entry: EntryOctets::from(entry),
+        })
+    }
+
+    /// Returns the last entries of the names after one, or of all, in the order of the names: as
+    /// many as the server puts into a page, none at the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TypedConnection::call`]. A server of the original rejects it.
+    pub fn names(&self, archive: &str, after: Option<&str>) -> Result<Vec<Entry>> {
+        self.connection.call(&ArchiveNames {
+            name: Text::from(archive),
+            after: Trailing(after.map(Text::from)),
+        })
+    }
+
+    /// Returns the text in the lock of the store's directory; `None` if the server does not know
+    /// that request, nor others of ours.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TypedConnection::call`].
+    pub fn store_lock(&self) -> Result<Option<String>> {
+        match self.connection.call(&StoreLock) {
+            Ok(text) => Ok(Some(text.into_inner())),
+            Err(error) if error.is_rejected() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns all entries of an archive, the oldest first.
@@ -381,15 +393,19 @@ fn service() -> Result<Service<Told>, ServiceError> {
         .call::<ContainsIndirect>(requests::CONTAINS_INDIRECT)
         .call::<Subscribe>(requests::SUBSCRIBE)
         .call::<Statistics>(requests::STATISTICS)
+        .call::<StoreLock>(requests::STORE_LOCK)
+        .call::<ArchiveRecord>(requests::ARCHIVE_RECORD)
+        .call::<ArchiveNames>(requests::ARCHIVE_NAMES)
         .serve::<Progress>(requests::PROGRESS)
         .build()
 }
 
-fn builder() -> ConnectionBuilder {
+fn builder(timeout: Option<Duration>) -> ConnectionBuilder {
     Connection::builder()
         .name("client")
         .max_outstanding_bytes(MAX_OUTSTANDING)
-        .linger(Some(LINGER))
+        .timeout(timeout)
+        .linger(Some(timeout.map_or(LINGER, |timeout| timeout.min(LINGER))))
 }
 
 impl Source for &Client {

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use blockstore::client::Client;
+use blockstore::escape;
 use blockstore::hash::{HashCode, HashKind};
 use packetstream::Transport;
 
 use crate::commands;
-use crate::files::{self, Found};
+use crate::files::{self, Found, Search, Troubles};
 use crate::progress::Bar;
 
 /// After how many additions the server calls back.
@@ -24,7 +25,10 @@ const SKIPPED: [&str; 2] = ["target", ".git"];
 
 pub(crate) fn run(directory: Option<PathBuf>) -> Result<ExitCode> {
     let directory = directory.unwrap_or_else(own_sources);
-    let found = files::find(std::slice::from_ref(&directory), &SKIPPED)?;
+    let directories = std::slice::from_ref(&directory);
+    files::check(directories)?;
+    let mut troubles = Troubles::default();
+    let found = Search::new(&SKIPPED, "", &mut troubles).find(directories);
     let data = tempfile::tempdir().context("cannot make a directory for the store")?;
     let mut server = Command::new(env::current_exe()?);
     server.args(["serve", "--stdio", "--data"]).arg(data.path());
@@ -32,20 +36,20 @@ pub(crate) fn run(directory: Option<PathBuf>) -> Result<ExitCode> {
     let client = Client::open(transport, HashKind::default())?;
     client.subscribe(TELL_EVERY)?;
 
-    let mut roots = Vec::new();
+    let mut files = Vec::new();
     let measure = Measure::start(&client);
-    let first = commands::put_files(&client, &found, |_, root| {
-        roots.extend(commands::hash_of(root));
-        Ok(())
+    let first = commands::put_files(&client, &found, &mut troubles, |stored| {
+        let roots = stored.iter();
+        files.extend(roots.filter_map(|(file, root)| Some((*file, commands::hash_of(root)?))));
     })?;
     let put = measure.row("put", first.chunks, first.sent_chunks, first.octets);
 
     let measure = Measure::start(&client);
-    let octets = get_and_compare(&client, &found, &roots)?;
+    let octets = get_and_compare(&client, &files)?;
     let get = measure.row("get", first.chunks, 0, octets);
 
     let measure = Measure::start(&client);
-    let second = commands::put_files(&client, &found, |_, _| Ok(()))?;
+    let second = commands::put_files(&client, &found, &mut troubles, |_| {})?;
     let again = measure.row(
         "put again",
         second.chunks,
@@ -64,8 +68,8 @@ pub(crate) fn run(directory: Option<PathBuf>) -> Result<ExitCode> {
     writeln!(
         out,
         "{} files of {}, put into a new store, got back and compared, put again:\n",
-        found.len(),
-        directory.display()
+        files.len(),
+        escape::path(&directory)
     )?;
     writeln!(
         out,
@@ -73,7 +77,7 @@ pub(crate) fn run(directory: Option<PathBuf>) -> Result<ExitCode> {
         "", "files", "chunks", "sent", "bytes", "seconds", "MB/s", "requests"
     )?;
     for row in [put, get, again] {
-        row.print(&mut out, found.len())?;
+        row.print(&mut out, files.len())?;
     }
     writeln!(
         out,
@@ -93,22 +97,26 @@ fn own_sources() -> PathBuf {
         .unwrap_or_else(|_| PathBuf::from("."))
 }
 
-fn get_and_compare(client: &Client, found: &[Found], roots: &[HashCode]) -> Result<u64> {
+fn get_and_compare(client: &Client, files: &[(&Found, HashCode)]) -> Result<u64> {
     let bar = Bar::new(0);
     let mut octets = 0;
-    for (file, root) in found.iter().zip(roots) {
+    for (file, root) in files {
         bar.name(&file.name);
         let original = File::open(&file.path).with_context(|| files::cannot_read(&file.path))?;
         let mut comparison = Comparison {
             original,
             buffer: Vec::new(),
         };
-        let not_back = || format!("cannot get {} back", file.path.display());
+        let not_back = || format!("cannot get {} back", escape::path(&file.path));
         octets += client
             .read(*root, &mut comparison, |now, total| bar.show(now, total))
             .with_context(not_back)?;
         let rest = comparison.original.read(&mut [0])?;
-        ensure!(rest == 0, "{} came back too short", file.path.display());
+        ensure!(
+            rest == 0,
+            "{} came back too short",
+            escape::path(&file.path)
+        );
     }
     Ok(octets)
 }

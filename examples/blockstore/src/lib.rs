@@ -11,6 +11,8 @@
 pub mod archive;
 pub mod block;
 pub mod client;
+pub mod endpoint;
+pub mod escape;
 pub mod hash;
 pub mod put;
 pub mod requests;

@@ -1,16 +1,28 @@
 //! `blockstore`: serves a content-addressed block store, and stores and fetches files.
 
 mod commands;
+mod contents;
 mod demo;
 mod files;
+mod logging;
+mod output;
+mod print;
 mod progress;
+mod temporary;
+#[cfg(unix)]
+mod unix_socket;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use blockstore::client::Endpoint;
+use blockstore::endpoint::Endpoint;
+use blockstore::escape;
 use blockstore::hash::{HashCode, HashKind};
 use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::commands::serve;
+use crate::files::MissingArgument;
 
 /// A content-addressed block store.
 #[derive(Debug, Parser)]
@@ -38,6 +50,10 @@ enum Command {
         hash: Option<HashKind>,
     },
     /// Store files, and all files in directories; print their roots.
+    ///
+    /// What cannot be read is told of, and the rest is stored: exit status 3. A file that is changed
+    /// while it is read is stored as it was read, with a warning. Names are printed with control
+    /// characters escaped on a terminal; elsewhere line feeds and backslashes are.
     Put {
         /// Files and directories.
         #[arg(required = true, value_name = "FILE|DIR")]
@@ -52,8 +68,9 @@ enum Command {
     Get {
         /// The root, as `put` printed it.
         root: HashCode,
-        /// Where to write it; `-` for standard output. What is there is replaced once the file is
-        /// complete.
+        /// Where to write it; `-` for standard output. A file that is there is replaced once the
+        /// new one is complete, and keeps its owner and permissions; devices, pipes and the like are
+        /// written through.
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
         #[command(flatten)]
@@ -93,15 +110,27 @@ struct Listen {
     /// Listen at a TCP address, such as `localhost:7000`.
     #[arg(long, value_name = "ADDR")]
     tcp: Option<String>,
-    /// Listen at a Unix socket.
+    /// Listen at a Unix socket. One that a killed server has left behind is replaced, nothing else.
     #[arg(long, value_name = "PATH")]
     unix: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
 struct Server {
-    /// Start the server with a shell command, such as `ssh host blockstore serve --stdio`.
+    #[command(flatten)]
+    endpoint: EndpointArguments,
+    /// Give up when an answer takes longer than so many seconds [default: wait as long as the
+    /// connection lasts]. What is under way to a slow server counts: allow for 8 MiB.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct EndpointArguments {
+    /// Start the server with a shell command, such as
+    /// `ssh -o ServerAliveInterval=15 host blockstore serve --stdio --data blocks`. With that
+    /// option ssh notices when the other end is gone without a word.
     #[arg(long, value_name = "CMD")]
     command: Option<String>,
     /// Connect to a TCP address.
@@ -112,80 +141,62 @@ struct Server {
     unix: Option<PathBuf>,
 }
 
-impl Server {
-    /// The parser has seen to it that there is one, and one only.
-    fn endpoint(self) -> Endpoint {
-        match self {
-            Self {
+impl From<Server> for commands::Server {
+    /// The parser makes sure that there is one endpoint, and one only.
+    fn from(server: Server) -> Self {
+        let endpoint = match server.endpoint {
+            EndpointArguments {
                 command: Some(command),
                 ..
             } => Endpoint::Command(command),
-            Self { tcp: Some(tcp), .. } => Endpoint::Tcp(tcp),
-            Self { unix, .. } => Endpoint::Unix(unix.unwrap_or_default()),
+            EndpointArguments { tcp: Some(tcp), .. } => Endpoint::Tcp(tcp),
+            EndpointArguments { unix, .. } => Endpoint::Unix(unix.unwrap_or_default()),
+        };
+        Self {
+            endpoint,
+            timeout: server.timeout.map(Duration::from_secs),
         }
     }
 }
 
+/// The exit status for arguments that make no sense, which the parser has too.
+const WRONG_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_logging(arguments.verbose);
+    let is_server = matches!(arguments.command, Command::Serve { .. });
+    logging::start(arguments.verbose, is_server);
     let outcome = match arguments.command {
         Command::Serve { listen, data, hash } => match listen {
-            Listen { stdio: true, .. } => commands::serve_stdio(data.as_deref(), hash),
-            Listen { tcp: Some(tcp), .. } => commands::serve_tcp(&tcp, data.as_deref(), hash),
-            Listen { unix, .. } => {
-                commands::serve_unix(&unix.unwrap_or_default(), data.as_deref(), hash)
-            }
+            Listen { stdio: true, .. } => serve::stdio(data.as_deref(), hash),
+            Listen { tcp: Some(tcp), .. } => serve::tcp(&tcp, data.as_deref(), hash),
+            Listen { unix, .. } => serve::unix(&unix.unwrap_or_default(), data.as_deref(), hash),
         },
         Command::Put {
             paths,
             server,
             hash,
-        } => commands::put(&paths, &server.endpoint(), hash),
+        } => commands::put(&paths, &server.into(), hash),
         Command::Get {
             root,
             output,
             server,
-        } => commands::get(root, &output, &server.endpoint()),
-        Command::Has { root, server } => commands::has(root, &server.endpoint()),
-        Command::Ls { server } => commands::ls(&server.endpoint()),
-        Command::Stat { server } => commands::stat(&server.endpoint()),
+        } => commands::get(root, &output, &server.into()),
+        Command::Has { root, server } => commands::has(root, &server.into()),
+        Command::Ls { server } => commands::ls(&server.into()),
+        Command::Stat { server } => commands::stat(&server.into()),
         Command::Demo { dir } => demo::run(dir),
     };
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("blockstore: {}", blockstore::chain(&*error));
-            ExitCode::FAILURE
+            let told = blockstore::chain(&*error);
+            eprintln!("blockstore: {}", escape::line(&told));
+            if error.is::<MissingArgument>() {
+                ExitCode::from(WRONG_USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
-}
-
-fn start_logging(verbose: u8) {
-    // It is the first and only one.
-    let _ = log::set_logger(&StandardError);
-    log::set_max_level(match verbose {
-        0 => log::LevelFilter::Warn,
-        1 => log::LevelFilter::Debug,
-        _ => log::LevelFilter::Trace,
-    });
-}
-
-/// The logger; standard output may belong to the packets.
-struct StandardError;
-
-impl log::Log for StandardError {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        // What the connection warns of is among the causes of the error that is told in the end.
-        metadata.target().starts_with("blockstore") || log::max_level() > log::LevelFilter::Warn
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            let level = record.level().as_str().to_lowercase();
-            eprintln!("blockstore: {level}: {}", record.args());
-        }
-    }
-
-    fn flush(&self) {}
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use blockstore::escape;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const TEMPLATE: &str = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}";
@@ -34,7 +35,7 @@ impl Bar {
     /// Shows what is being worked on.
     pub(crate) fn name(&self, name: &str) {
         if !self.bar.is_hidden() {
-            self.bar.set_message(name.to_owned());
+            self.bar.set_message(escape::name(name));
         }
     }
 }

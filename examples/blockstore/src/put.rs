@@ -56,6 +56,8 @@ pub struct Put<'a, O> {
     client: &'a Client,
     observe: O,
     totals: PutTotals,
+    /// What they were at the last flush.
+    flushed: PutTotals,
     answers: PendingSet<Answer>,
     /// Which chunk an answer is about.
     numbers: HashMap<usize, HashCode>,
@@ -94,6 +96,7 @@ impl<'a, O: FnMut(&PutTotals)> Put<'a, O> {
             client,
             observe,
             totals: PutTotals::default(),
+            flushed: PutTotals::default(),
             answers: PendingSet::new(),
             numbers: HashMap::new(),
             chunks: HashMap::new(),
@@ -103,9 +106,14 @@ impl<'a, O: FnMut(&PutTotals)> Put<'a, O> {
         }
     }
 
-    /// Returns how far it has got.
+    /// Returns how far it has got. Not all of that is on disk: see [`flushed`](Self::flushed).
     pub fn totals(&self) -> PutTotals {
         self.totals
+    }
+
+    /// Returns what is on disk: how far it had got at the last [`finish`](Self::finish).
+    pub fn flushed(&self) -> PutTotals {
+        self.flushed
     }
 
     /// Reads a file and submits its chunks; returns the reference to its root.
@@ -122,8 +130,10 @@ impl<'a, O: FnMut(&PutTotals)> Put<'a, O> {
         self.files.insert(file, File::default());
         let kind = self.client.kind();
         let root = tree::split(contents, kind, |chunk| self.submit(file, chunk));
-        if let Some(state) = self.files.get_mut(&file) {
-            state.is_read = root.is_ok();
+        match self.files.get_mut(&file) {
+            Some(state) if root.is_ok() => state.is_read = true,
+            // What was read of it is sent, and nothing refers to that.
+            _ => drop(self.files.remove(&file)),
         }
         self.check_off(file);
         root.map_err(|error| match error {
@@ -142,6 +152,7 @@ impl<'a, O: FnMut(&PutTotals)> Put<'a, O> {
             self.take(number, answer)?;
         }
         self.client.flush()?;
+        self.flushed = self.totals;
         Ok(self.totals)
     }
 

@@ -14,7 +14,10 @@
 //! | 9 | [`Length`] | the number of chunks |
 //! | 10 | [`ContainsIndirect`] | whether everything is there that a root stands for |
 //! | 16 | [`Subscribe`] | the server then calls back with [`Progress`] |
-//! | 17 | [`Statistics`] | the number of chunks and of their octets |
+//! | 17 | [`Statistics`] | the number of chunks and of their bytes |
+//! | 18 | [`StoreLock`] | the text in the lock of the store's directory |
+//! | 19 | [`ArchiveRecord`] | one more entry for an archive, unless it says nothing new |
+//! | 20 | [`ArchiveNames`] | the last entries of an archive's names, a page at a time |
 //!
 //! In the other direction there is [`Progress`], 16, and only for a client that has asked for it:
 //! a client of the original has no handler for requests.
@@ -53,6 +56,12 @@ pub const CONTAINS_INDIRECT: u32 = 10;
 pub const SUBSCRIBE: u32 = 16;
 /// The number of [`Statistics`].
 pub const STATISTICS: u32 = 17;
+/// The number of [`StoreLock`].
+pub const STORE_LOCK: u32 = 18;
+/// The number of [`ArchiveRecord`].
+pub const ARCHIVE_RECORD: u32 = 19;
+/// The number of [`ArchiveNames`].
+pub const ARCHIVE_NAMES: u32 = 20;
 /// The number of [`Progress`], which the server asks the client.
 pub const PROGRESS: u32 = 16;
 
@@ -119,6 +128,32 @@ request! {
     /// Asks for the size of the store.
     #[derive(Clone, Debug)]
     pub struct Statistics -> StoreSize;
+
+    /// Asks for the text in the lock of the store's directory, by which a client that comes across
+    /// the directory knows it; empty if there is no directory.
+    #[derive(Clone, Debug)]
+    pub struct StoreLock -> Text;
+
+    /// Appends an entry to an archive, unless it says the same as the last one with its name, at
+    /// another time; answers whether it has.
+    #[derive(Clone, Debug)]
+    pub struct ArchiveRecord {
+        /// The archive.
+        pub name: Text,
+        /// The entry.
+        pub entry: EntryOctets,
+    } -> Verdict;
+
+    /// Asks for the last entry of each name in an archive, in the order of the names' bytes. The
+    /// answer is a page of them, at least one if there is any. The next page is what comes after
+    /// the last name of this one.
+    #[derive(Clone, Debug)]
+    pub struct ArchiveNames {
+        /// The archive.
+        pub name: Text,
+        /// After which name to begin; from the first if there is none.
+        pub after: Trailing<Text>,
+    } -> Vec<Entry>;
 
     /// Tells the client what it has added over this connection so far.
     #[derive(Clone, Debug)]

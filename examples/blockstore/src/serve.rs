@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use packetstream::payload::{self, Trailing, VarUint};
+use packetstream::payload::{self, Text, Trailing, VarUint};
 use packetstream::typed::{Caller, Serve, Service, ServiceError, TypedConnection};
 use packetstream::{
     BoxError, Connection, ConnectionBuilder, DEFAULT_MAX_PACKET_LEN, Flags, Rejection, Response,
@@ -16,9 +17,9 @@ use packetstream::{
 
 use crate::hash::{HashCode, Hasher};
 use crate::requests::{
-    self, Add, ArchiveLast, ArchiveList, ArchiveUpdate, Contains, ContainsIndirect, Flush, Found,
-    Get, HashHashcodes, HashOfHashcodes, Length, ListHashcodes, Progress, Statistics, StoreSize,
-    Subscribe, Verdict,
+    self, Add, ArchiveLast, ArchiveList, ArchiveNames, ArchiveRecord, ArchiveUpdate, Contains,
+    ContainsIndirect, Flush, Found, Get, HashHashcodes, HashOfHashcodes, Length, ListHashcodes,
+    Progress, Statistics, StoreLock, StoreSize, Subscribe, Verdict,
 };
 use crate::store::{Store, StoreError, WholeError};
 
@@ -33,6 +34,13 @@ const LINGER: Duration = Duration::from_secs(60);
 /// How many octets of a client's requests may wait. With a chunk of average length that is a few
 /// hundred, more than keeps one thread busy.
 const MAX_INBOUND: usize = 16 * 1024 * 1024;
+
+/// How long a page of entries gets, in bytes, before it is one: long enough to make the way there
+/// and back worth it, of little weight at either end.
+const PAGE_LEN: usize = 256 * 1024;
+
+/// The longest answer of several things, with room for the head of its packet.
+const MAX_ANSWER_LEN: u64 = DEFAULT_MAX_PACKET_LEN - 64;
 
 /// What the requests of one connection are served with.
 #[derive(Debug)]
@@ -87,6 +95,9 @@ pub fn service() -> Result<Service<Session>, ServiceError> {
         .serve::<ContainsIndirect>(requests::CONTAINS_INDIRECT)
         .serve::<Subscribe>(requests::SUBSCRIBE)
         .serve::<Statistics>(requests::STATISTICS)
+        .serve::<StoreLock>(requests::STORE_LOCK)
+        .serve::<ArchiveRecord>(requests::ARCHIVE_RECORD)
+        .serve::<ArchiveNames>(requests::ARCHIVE_NAMES)
         .call::<Progress>(requests::PROGRESS)
         .build()
 }
@@ -292,7 +303,7 @@ impl Serve<Session> for ListHashcodes {
         let mut is_too_long = false;
         if self.0.kind == session.store.kind() {
             let add = |hash: HashCode| {
-                is_too_long = is_too_long || answer.len() as u64 > DEFAULT_MAX_PACKET_LEN - 64;
+                is_too_long = is_too_long || answer.len() as u64 > MAX_ANSWER_LEN;
                 if !is_too_long {
                     payload::Encode::encode(&hash, &mut answer);
                 }
@@ -346,13 +357,41 @@ impl Serve<Session> for ArchiveUpdate {
     }
 }
 
+impl Serve<Session> for ArchiveRecord {
+    fn serve(self, session: &Session, _: &Caller<'_>) -> Result<Response, BoxError> {
+        let recorded = session.store.record(&self.name, self.entry.as_slice());
+        Ok(Flags::from(Verdict(recorded.map_err(Rejection::from)?)).into())
+    }
+}
+
 impl Serve<Session> for ArchiveList {
     fn serve(self, session: &Session, _: &Caller<'_>) -> Result<Response, BoxError> {
-        let entries = session.store.entries(&self.name).map_err(Rejection::from)?;
-        if entries.is_empty() && self.name.as_str() != FILES {
+        let mut answer = Vec::new();
+        let mut is_too_long = false;
+        let visited = session.store.visit_entries(&self.name, |entry| {
+            is_too_long = (answer.len() + entry.len()) as u64 > MAX_ANSWER_LEN;
+            if is_too_long {
+                return ControlFlow::Break(());
+            }
+            answer.extend_from_slice(entry);
+            ControlFlow::Continue(())
+        });
+        visited.map_err(Rejection::from)?;
+        if is_too_long {
+            return Err(Rejection::new("too many entries for a packet: ask for pages").into());
+        }
+        if answer.is_empty() && self.name.as_str() != FILES {
             return Err(unknown_archive(&self.name));
         }
-        Ok(entries.concat().into())
+        Ok(answer.into())
+    }
+}
+
+impl Serve<Session> for ArchiveNames {
+    fn serve(self, session: &Session, _: &Caller<'_>) -> Result<Response, BoxError> {
+        let after = self.after.0.as_ref().map(|name| name.as_str());
+        let page = session.store.latest_entries(&self.name, after, PAGE_LEN);
+        Ok(page.map_err(Rejection::from)?.concat().into())
     }
 }
 
@@ -376,6 +415,12 @@ impl Serve<Session> for ContainsIndirect {
             }
             Err(WholeError::Store(error)) => Err(Rejection::from(error).into()),
         }
+    }
+}
+
+impl Serve<Session> for StoreLock {
+    fn serve(self, session: &Session, _: &Caller<'_>) -> Result<Response, BoxError> {
+        Ok(payload::encode(&Text(session.store.lock_text())).into())
     }
 }
 

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::{Noise, PROGRAM, Server, blockstore, fail, server_command, succeed, text};
+use support::{Noise, PROGRAM, Server, blockstore, fail, fail_with, server_command, succeed, text};
 
 const MISSING: &str = "blake3:0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -262,15 +262,15 @@ fn what_goes_wrong_is_told_in_one_line() {
         fs::write(&file, "file").unwrap();
         let absent = string(&directory.path().join("absent"));
 
-        let error = fail(&["put", &absent, "--command", "cat"]);
+        // Nothing is put, whatever other arguments there are.
+        let error = fail_with(2, &["put", &file, &absent, "--command", "cat"]);
         assert!(error.starts_with("blockstore: cannot read ") && error.contains("No such file"));
         // It has gone without reading. Whether a write or the input shows that first is chance,
         // but either way the reason is told.
         for _ in 0..20 {
             let error = fail(&["put", &file, "--command", "exit 3"]);
             assert!(
-                error.contains("stopped with 0 of 1 files done")
-                    && error.contains("exit status: 3"),
+                error.starts_with("blockstore: ") && error.contains("exit status: 3"),
                 "{error}"
             );
             let error = fail(&["ls", "--command", "echo no server here"]);

@@ -1,74 +1,121 @@
 //! The tables of the store.
+
 #![allow(
     clippy::result_large_err,
     reason = "the size of redb's error, which is rare and ends the store"
 )]
 
 use std::fs::File;
-use std::ops::Bound;
+use std::io;
 use std::path::Path;
 
-use redb::backends::FileBackend;
-use redb::{
-    Builder, Durability, Error, ReadOnlyTable, ReadTransaction, ReadableTable,
-    ReadableTableMetadata, StorageBackend, TableDefinition,
-};
+use parking_lot::{RwLock, RwLockReadGuard};
+use redb::{Builder, Durability, Error, ReadableTable, TableDefinition};
 
-use super::{Addition, Selection, StoreError};
+use super::StoreError;
+use super::opening::without_panic;
+use super::overlay::{Addition, name_in};
+use super::snapshot::Snapshot;
 use crate::hash::{HashCode, HashKind};
 
 /// Digest to chunk. All digests are of one kind, so it need not be told.
-const CHUNKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("chunks");
+pub(super) const CHUNKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("chunks");
 
 /// Name of the archive and number of the entry, from 0 without gaps, to entry.
-const ARCHIVES: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("archives");
+pub(super) const ARCHIVES: TableDefinition<'_, (&str, u64), &[u8]> =
+    TableDefinition::new("archives");
+
+/// Name of the archive and name in the entry to the number of the last entry with that name.
+pub(super) const LATEST: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("latest");
 
 /// What is known about the store as a whole.
-const FACTS: TableDefinition<'_, &str, u64> = TableDefinition::new("facts");
+pub(super) const FACTS: TableDefinition<'_, &str, u64> = TableDefinition::new("facts");
 
 /// The number of the hash function.
 const HASH: &str = "hash";
 
-/// How many octets all chunks have together.
-const OCTETS: &str = "octets";
+/// How many bytes all chunks have together.
+pub(super) const BYTES: &str = "octets";
 
 /// The database's own cache. The operating system has one too, and chunks are seldom read twice.
 const CACHE_LEN: usize = 16 * 1024 * 1024;
 
+/// A database that is opened anew for reading when its disk has failed.
+///
+/// After an error of the disk `redb` refuses to read too, until it is opened anew. Whoever meets
+/// such an error first does that; what was committed and not durable is lost then, and so nothing
+/// more is written, or a flush would seem to cover it.
 pub(super) struct Database {
-    database: redb::Database,
+    opened: RwLock<Opened>,
     kind: HashKind,
+    open: Box<dyn Fn() -> Result<redb::Database, Error> + Send + Sync>,
+}
+
+/// A database as it was opened last.
+pub(super) struct Opened {
+    /// Nothing if that failed.
+    database: Option<redb::Database>,
+    /// How many times it has been opened anew.
+    times: u64,
+}
+
+impl Opened {
+    pub(super) fn database(&self) -> Result<&redb::Database, Error> {
+        self.database.as_ref().ok_or(Error::PreviousIo)
+    }
 }
 
 impl Database {
+    /// Opens the one in a file.
     pub(super) fn open(path: &Path, kind: Option<HashKind>) -> Result<Self, StoreError> {
-        let database = builder().create(path).map_err(Error::from)?;
-        Self::prepare(database, kind)
+        let path = path.to_owned();
+        Self::open_with(kind, move || Ok(builder().open(&path)?))
     }
 
-    /// Makes a new one in an empty file.
-    pub(super) fn create(file: File, kind: HashKind) -> Result<Self, StoreError> {
-        Self::create_with(FileBackend::new(file).map_err(Error::from)?, kind)
+    /// Makes one in a new file.
+    pub(super) fn make(path: &Path, kind: Option<HashKind>) -> Result<Self, StoreError> {
+        let path = path.to_owned();
+        Self::open_with(kind, move || Ok(builder().create(&path)?))
     }
 
-    pub(super) fn create_with(
-        backend: impl StorageBackend,
+    /// Makes one in an empty file without a name.
+    pub(super) fn nameless(file: File, kind: HashKind) -> Result<Self, StoreError> {
+        Self::open_with(Some(kind), move || {
+            Ok(builder().create_file(file.try_clone()?)?)
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_backend<B: redb::StorageBackend>(
+        backend: impl Fn() -> B + Send + Sync + 'static,
         kind: HashKind,
     ) -> Result<Self, StoreError> {
-        let database = builder().create_with_backend(backend);
-        Self::prepare(database.map_err(Error::from)?, Some(kind))
+        Self::open_with(Some(kind), move || {
+            Ok(builder().create_with_backend(backend())?)
+        })
     }
 
-    /// Makes the tables, so that readers find them.
-    fn prepare(database: redb::Database, wanted: Option<HashKind>) -> Result<Self, StoreError> {
-        let number = note_hash(&database, wanted.unwrap_or_default())?;
+    /// Opens one and makes its tables, so that readers find them.
+    fn open_with(
+        wanted: Option<HashKind>,
+        open: impl Fn() -> Result<redb::Database, Error> + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let (database, number) = without_panic(|| {
+            let database = open()?;
+            let number = prepare(&database, wanted.unwrap_or_default())?;
+            Ok((database, number))
+        })?;
         let unknown = || Error::Corrupted(format!("there is no hash function {number}"));
         let stored = HashKind::from_number(number).ok_or_else(unknown)?;
         match wanted {
             Some(wanted) if wanted != stored => Err(StoreError::OtherHash { stored, wanted }),
             _ => Ok(Self {
-                database,
+                opened: RwLock::new(Opened {
+                    database: Some(database),
+                    times: 0,
+                }),
                 kind: stored,
+                open: Box::new(open),
             }),
         }
     }
@@ -81,59 +128,113 @@ impl Database {
         if hash.kind() != self.kind {
             return Ok(None);
         }
-        let chunks = self.database.begin_read()?.open_table(CHUNKS)?;
-        let chunk = chunks.get(hash.digest())?;
-        Ok(chunk.map(|chunk| chunk.value().to_vec()))
+        self.read(|opened| {
+            let chunks = opened.database()?.begin_read()?.open_table(CHUNKS)?;
+            let chunk = chunks.get(hash.digest())?;
+            Ok(chunk.map(|chunk| chunk.value().to_vec()))
+        })
     }
 
     pub(super) fn contains(&self, hash: &HashCode) -> Result<bool, Error> {
-        Ok(hash.kind() == self.kind && self.snapshot()?.contains(hash)?)
+        if hash.kind() != self.kind {
+            return Ok(false);
+        }
+        self.read(|opened| {
+            let chunks = opened.database()?.begin_read()?.open_table(CHUNKS)?;
+            Ok(chunks.get(hash.digest())?.is_some())
+        })
     }
 
-    /// What is committed now.
-    pub(super) fn snapshot(&self) -> Result<Snapshot, Error> {
-        let transaction = self.database.begin_read()?;
-        Ok(Snapshot {
-            chunks: transaction.open_table(CHUNKS)?,
-            kind: self.kind,
-            transaction,
-        })
+    /// What is committed now. Whoever has it reads nothing else from this database meanwhile.
+    pub(super) fn snapshot(&self) -> Result<Snapshot<'_>, Error> {
+        self.read(|opened| Snapshot::new(opened, self.kind))
+    }
+
+    /// Reads, and once more from the database opened anew if the disk has failed.
+    fn read<'a, T>(
+        &'a self,
+        work: impl Fn(RwLockReadGuard<'a, Opened>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let opened = self.opened.read();
+        let times = opened.times;
+        match work(opened) {
+            Err(Error::Io(_) | Error::PreviousIo) => {
+                self.open_anew(times);
+                work(self.opened.read())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Opens it once more, unless somebody has since it was opened for the given time.
+    fn open_anew(&self, times: u64) {
+        let mut opened = self.opened.write();
+        if opened.times == times {
+            opened.times += 1;
+            // It has the file locked.
+            opened.database = None;
+            match without_panic(&self.open) {
+                Ok(database) => opened.database = Some(database),
+                Err(error) => log::error!("cannot open the database anew: {error}"),
+            }
+        }
     }
 
     /// Makes one commit. A durable one covers all before it.
     pub(super) fn write(&self, additions: &[Addition], is_durable: bool) -> Result<(), Error> {
-        let mut transaction = self.database.begin_write()?;
-        if is_durable {
-            // Opening after a crash then takes no longer, however large the store.
-            transaction.set_quick_repair(true);
-        } else {
-            transaction.set_durability(Durability::None);
+        let opened = self.opened.read();
+        if opened.times > 0 {
+            let lost = "the disk has failed, and what was not on it is lost";
+            return Err(Error::Io(io::Error::other(lost)));
         }
-        let mut chunks = transaction.open_table(CHUNKS)?;
-        let mut archives = transaction.open_table(ARCHIVES)?;
-        let mut octets = 0;
-        for addition in additions {
-            match addition {
-                Addition::Chunk(hash, chunk) => {
-                    if chunks.insert(hash.digest(), chunk.as_slice())?.is_none() {
-                        octets += chunk.len() as u64;
-                    }
+        let written = opened
+            .database()
+            .and_then(|database| write(database, additions, is_durable));
+        drop(opened);
+        if written.is_err() {
+            // Readers are to find it open.
+            self.open_anew(0);
+        }
+        written
+    }
+}
+
+fn write(database: &redb::Database, additions: &[Addition], is_durable: bool) -> Result<(), Error> {
+    let mut transaction = database.begin_write()?;
+    if is_durable {
+        // Opening after a crash then takes no longer, however large the store.
+        transaction.set_quick_repair(true);
+    } else {
+        transaction.set_durability(Durability::None);
+    }
+    let mut chunks = transaction.open_table(CHUNKS)?;
+    let mut archives = transaction.open_table(ARCHIVES)?;
+    let mut latest = transaction.open_table(LATEST)?;
+    let mut bytes = 0;
+    for addition in additions {
+        match addition {
+            Addition::Chunk(hash, chunk) => {
+                if chunks.insert(hash.digest(), chunk.as_slice())?.is_none() {
+                    bytes += chunk.len() as u64;
                 }
-                Addition::Entry(entry) => {
-                    let key = (entry.archive.as_str(), entry.number);
-                    archives.insert(key, entry.entry.as_slice())?;
+            }
+            Addition::Entry(entry) => {
+                let archive = entry.archive.as_str();
+                archives.insert((archive, entry.number), entry.entry.as_slice())?;
+                if let Some(name) = &entry.name {
+                    latest.insert((archive, name.as_str()), entry.number)?;
                 }
             }
         }
-        drop((chunks, archives));
-        if octets > 0 {
-            let mut facts = transaction.open_table(FACTS)?;
-            let before = facts.get(OCTETS)?.map_or(0, |octets| octets.value());
-            facts.insert(OCTETS, before + octets)?;
-        }
-        transaction.commit()?;
-        Ok(())
     }
+    drop((chunks, archives, latest));
+    if bytes > 0 {
+        let mut facts = transaction.open_table(FACTS)?;
+        let before = facts.get(BYTES)?.map_or(0, |bytes| bytes.value());
+        facts.insert(BYTES, before + bytes)?;
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 fn builder() -> Builder {
@@ -142,79 +243,38 @@ fn builder() -> Builder {
     builder
 }
 
-/// Makes a hash function that of a new store; returns the number of the one it has.
-fn note_hash(database: &redb::Database, kind: HashKind) -> Result<u64, Error> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(CHUNKS)?;
-    transaction.open_table(ARCHIVES)?;
-    let mut facts = transaction.open_table(FACTS)?;
-    let stored = facts.get(HASH)?.map(|number| number.value());
+/// Makes the tables that are missing, and a hash function that of a new store; returns the number
+/// of the one it has.
+fn prepare(database: &redb::Database, kind: HashKind) -> Result<u64, Error> {
+    let stored = match database.begin_read()?.open_table(LATEST) {
+        Ok(_) => {
+            let facts = database.begin_read()?.open_table(FACTS)?;
+            facts.get(HASH)?.map(|number| number.value())
+        }
+        Err(redb::TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
     if let Some(number) = stored {
         return Ok(number);
     }
-    facts.insert(HASH, kind.number())?;
+    let transaction = database.begin_write()?;
+    transaction.open_table(CHUNKS)?;
+    let archives = transaction.open_table(ARCHIVES)?;
+    // Entries that were written before there was this table.
+    let mut latest = transaction.open_table(LATEST)?;
+    for found in archives.iter()? {
+        let (key, entry) = found?;
+        let (archive, number) = key.value();
+        if let Some(name) = name_in(entry.value()) {
+            latest.insert((archive, name.as_str()), number)?;
+        }
+    }
+    drop((archives, latest));
+    let mut facts = transaction.open_table(FACTS)?;
+    let stored = facts.get(HASH)?.map(|number| number.value());
+    let number = stored.unwrap_or(kind.number());
+    facts.insert(HASH, number)?;
     drop(facts);
     transaction.commit()?;
-    Ok(kind.number())
-}
-
-/// A state of the database, which later commits do not change.
-pub(super) struct Snapshot {
-    chunks: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    kind: HashKind,
-    transaction: ReadTransaction,
-}
-
-impl Snapshot {
-    pub(super) fn contains(&self, hash: &HashCode) -> Result<bool, Error> {
-        Ok(self.chunks.get(hash.digest())?.is_some())
-    }
-
-    /// The number of chunks and of their octets.
-    pub(super) fn statistics(&self) -> Result<(u64, u64), Error> {
-        let facts = self.transaction.open_table(FACTS)?;
-        let octets = facts.get(OCTETS)?.map_or(0, |octets| octets.value());
-        Ok((self.chunks.len()?, octets))
-    }
-
-    /// The selected hashcodes in ascending order, without regard to the limit.
-    pub(super) fn range(
-        &self,
-        selection: &Selection,
-    ) -> Result<impl Iterator<Item = Result<HashCode, Error>>, Error> {
-        let (start, _) = selection.bounds();
-        let start = start.as_ref().map(HashCode::digest);
-        let kind = self.kind;
-        let range = self.chunks.range::<&[u8]>((start, Bound::Unbounded))?;
-        Ok(range.map(move |found| {
-            let (digest, _) = found?;
-            HashCode::from_digest(kind, digest.value())
-                .ok_or_else(|| Error::Corrupted("a digest of the wrong length".to_owned()))
-        }))
-    }
-
-    pub(super) fn last_number(&self, archive: &str) -> Result<Option<u64>, Error> {
-        let archives = self.transaction.open_table(ARCHIVES)?;
-        let last = archives.range(whole(archive))?.next_back().transpose()?;
-        Ok(last.map(|(key, _)| key.value().1))
-    }
-
-    pub(super) fn last_entry(&self, archive: &str) -> Result<Option<Vec<u8>>, Error> {
-        let archives = self.transaction.open_table(ARCHIVES)?;
-        let last = archives.range(whole(archive))?.next_back().transpose()?;
-        Ok(last.map(|(_, entry)| entry.value().to_vec()))
-    }
-
-    pub(super) fn entries(&self, archive: &str) -> Result<Vec<Vec<u8>>, Error> {
-        let archives = self.transaction.open_table(ARCHIVES)?;
-        archives
-            .range(whole(archive))?
-            .map(|found| Ok(found?.1.value().to_vec()))
-            .collect()
-    }
-}
-
-/// The keys of an archive's entries.
-fn whole(archive: &str) -> std::ops::RangeInclusive<(&str, u64)> {
-    (archive, 0)..=(archive, u64::MAX)
+    Ok(number)
 }

@@ -21,21 +21,25 @@
 //! - An archive entry goes the same way as a chunk. As commits keep the order of acceptance, no
 //!   entry survives a crash that took back the chunks that were added before it.
 //! - When a write fails (a full disk), it is not known what of it arrived. So everything that is
-//!   written later fails too, flushes first of all, until the store is opened anew.
+//!   written later fails too, flushes first of all, until the store is opened anew. What is on disk
+//!   can be read all the time; what was accepted and is not on disk is gone.
 //!
 //! Reading looks into the overlay first and only then starts to read the database. An entry leaves
 //! the overlay after its commit, so that it is always in one of the two, or in both.
 
+mod archives;
 mod database;
 mod error;
+mod lock;
+mod opening;
+mod overlay;
 mod selection;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod whole;
 mod writer;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -46,18 +50,15 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::database::Database;
 pub use self::error::StoreError;
+use self::lock::Lock;
+pub use self::lock::is_part_of_a_store;
+use self::overlay::{Addition, Overlay};
 pub use self::selection::Selection;
 pub use self::whole::WholeError;
 use crate::hash::{HashCode, HashKind};
 
-/// How many octets the overlay holds before an addition waits.
+/// How many bytes the overlay holds before an addition waits.
 const OVERLAY_LIMIT: usize = 16 * 1024 * 1024;
-
-/// What a chunk in the overlay costs beside its octets, so that empty ones are bounded too.
-const OVERHEAD: usize = 256;
-
-/// The name of the database in the directory of a store.
-const FILE_NAME: &str = "blocks.redb";
 
 /// A content-addressed store of chunks, and archives.
 ///
@@ -88,6 +89,8 @@ const FILE_NAME: &str = "blocks.redb";
 pub struct Store {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
+    /// None if it has no directory. Let go of when the writer has ended.
+    lock: Option<Lock>,
 }
 
 /// What the callers share with the writer.
@@ -104,12 +107,8 @@ struct Shared {
 struct State {
     /// What the writer has not taken yet, in the order of acceptance.
     queued: Vec<Addition>,
-    /// Chunks that are queued, or whose commit is under way.
-    overlay: BTreeMap<HashCode, Arc<Vec<u8>>>,
-    /// Archive entries likewise.
-    entries: Vec<Arc<NamedEntry>>,
-    /// The octets of both.
-    overlay_len: usize,
+    /// That, and what the writer has taken and not committed.
+    overlay: Overlay,
     /// How many additions have been accepted.
     accepted: u64,
     /// How many of them are on disk.
@@ -120,19 +119,6 @@ struct State {
     is_closing: bool,
 }
 
-/// What the writer writes.
-enum Addition {
-    Chunk(HashCode, Arc<Vec<u8>>),
-    Entry(Arc<NamedEntry>),
-}
-
-struct NamedEntry {
-    archive: String,
-    /// Its place in the archive.
-    number: u64,
-    entry: Vec<u8>,
-}
-
 impl Store {
     /// Opens the store in a directory; makes both if they do not exist.
     ///
@@ -140,13 +126,16 @@ impl Store {
     ///
     /// # Errors
     ///
+    /// - [`StoreError::InUse`] if another process has it open.
     /// - [`StoreError::OtherHash`] if the store is of another kind.
     /// - [`StoreError::Directory`] if the directory cannot be made.
-    /// - [`StoreError::Database`] if the database is in use, damaged or cannot be made.
+    /// - [`StoreError::Damaged`] if the database is not what was written.
+    /// - [`StoreError::Database`] if the database cannot be opened or made.
     /// - [`StoreError::Spawn`] if the thread cannot be started.
     pub fn open(directory: &Path, kind: Option<HashKind>) -> Result<Self, StoreError> {
         fs::create_dir_all(directory).map_err(StoreError::directory)?;
-        Self::start(Database::open(&directory.join(FILE_NAME), kind)?)
+        let lock = Lock::take(directory)?;
+        Self::start(opening::in_directory(directory, kind)?, Some(lock))
     }
 
     /// Makes a store in a temporary file without a name, which goes with it, however it ends.
@@ -156,10 +145,10 @@ impl Store {
     /// Those of [`open`](Self::open).
     pub fn temporary(kind: HashKind) -> Result<Self, StoreError> {
         let file = tempfile::tempfile().map_err(StoreError::directory)?;
-        Self::start(Database::create(file, kind)?)
+        Self::start(Database::nameless(file, kind)?, None)
     }
 
-    fn start(database: Database) -> Result<Self, StoreError> {
+    fn start(database: Database, lock: Option<Lock>) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
             database,
             state: Mutex::default(),
@@ -176,7 +165,14 @@ impl Store {
         Ok(Self {
             shared,
             writer: Some(writer),
+            lock,
         })
+    }
+
+    /// Returns the text in the lock of the store's directory, by which [`is_part_of_a_store`]
+    /// knows the directory again; empty if the store has no directory.
+    pub fn lock_text(&self) -> &str {
+        self.lock.as_ref().map_or("", Lock::text)
     }
 
     /// Returns the hash function of the store.
@@ -199,8 +195,7 @@ impl Store {
         }
         let chunk = Arc::new(chunk);
         let mut state = self.shared.room()?;
-        if let Entry::Vacant(place) = state.overlay.entry(hash) {
-            place.insert(Arc::clone(&chunk));
+        if state.overlay.chunk(&hash).is_none() {
             self.shared.accept(&mut state, Addition::Chunk(hash, chunk));
         }
         Ok(hash)
@@ -212,7 +207,7 @@ impl Store {
     ///
     /// - [`StoreError::Database`] if the database cannot be read.
     pub fn get(&self, hash: &HashCode) -> Result<Option<Vec<u8>>, StoreError> {
-        let overlaid = self.shared.state.lock().overlay.get(hash).cloned();
+        let overlaid = self.shared.state.lock().overlay.chunk(hash).cloned();
         match overlaid {
             Some(chunk) => Ok(Some(chunk.to_vec())),
             None => Ok(self.shared.database.get(hash)?),
@@ -225,7 +220,7 @@ impl Store {
     ///
     /// - [`StoreError::Database`] if the database cannot be read.
     pub fn contains(&self, hash: &HashCode) -> Result<bool, StoreError> {
-        let is_overlaid = self.shared.state.lock().overlay.contains_key(hash);
+        let is_overlaid = self.shared.state.lock().overlay.chunk(hash).is_some();
         Ok(is_overlaid || self.shared.database.contains(hash)?)
     }
 
@@ -270,7 +265,7 @@ impl Store {
         Ok(self.len()? == 0)
     }
 
-    /// Returns the number of chunks, and the octets that they have together.
+    /// Returns the number of chunks, and the bytes that they have together.
     ///
     /// # Errors
     ///
@@ -278,16 +273,16 @@ impl Store {
     pub fn statistics(&self) -> Result<(u64, u64), StoreError> {
         let state = self.shared.state.lock();
         let snapshot = self.shared.database.snapshot()?;
-        let overlay = state.overlay.clone();
+        let overlaid = state.overlay.chunk_lens();
         drop(state);
-        let (mut chunks, mut octets) = snapshot.statistics()?;
-        for (hash, chunk) in &overlay {
+        let (mut chunks, mut bytes) = snapshot.statistics()?;
+        for (hash, len) in &overlaid {
             if !snapshot.contains(hash)? {
                 chunks += 1;
-                octets += chunk.len() as u64;
+                bytes += *len as u64;
             }
         }
-        Ok((chunks, octets))
+        Ok((chunks, bytes))
     }
 
     /// Visits the selected hashcodes in ascending order.
@@ -302,12 +297,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let state = self.shared.state.lock();
         let snapshot = self.shared.database.snapshot()?;
-        let overlaid: Vec<HashCode> = state
-            .overlay
-            .range(selection.bounds())
-            .map(|(hash, _)| *hash)
-            .take(selection.limit())
-            .collect();
+        let overlaid = state.overlay.selected(selection);
         drop(state);
         let mut overlaid = overlaid.into_iter().peekable();
         let mut room = selection.limit();
@@ -332,67 +322,6 @@ impl Store {
         }
         Ok(())
     }
-
-    /// Appends an entry to an archive, which is made by its first.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`add`](Self::add).
-    pub fn append(&self, archive: &str, entry: &[u8]) -> Result<(), StoreError> {
-        let mut state = self.shared.room()?;
-        let mut newest_first = state.entries.iter().rev();
-        let last = match newest_first.find(|entry| entry.archive == archive) {
-            Some(entry) => Some(entry.number),
-            None => self.shared.database.snapshot()?.last_number(archive)?,
-        };
-        let entry = Arc::new(NamedEntry {
-            archive: archive.to_owned(),
-            number: last.map_or(0, |last| last + 1),
-            entry: entry.to_vec(),
-        });
-        state.entries.push(Arc::clone(&entry));
-        self.shared.accept(&mut state, Addition::Entry(entry));
-        Ok(())
-    }
-
-    /// Returns the entries of an archive, the oldest first; none if there is no such archive.
-    ///
-    /// # Errors
-    ///
-    /// - [`StoreError::Database`] if the database cannot be read.
-    pub fn entries(&self, archive: &str) -> Result<Vec<Vec<u8>>, StoreError> {
-        let state = self.shared.state.lock();
-        let snapshot = self.shared.database.snapshot()?;
-        let overlaid: Vec<_> = state
-            .entries
-            .iter()
-            .filter(|entry| entry.archive == archive)
-            .cloned()
-            .collect();
-        drop(state);
-        let mut entries = snapshot.entries(archive)?;
-        let stored = entries.len() as u64;
-        // They are numbered without gaps, so these are the ones that are in both.
-        let fresh = overlaid.iter().filter(|entry| entry.number >= stored);
-        entries.extend(fresh.map(|entry| entry.entry.clone()));
-        Ok(entries)
-    }
-
-    /// Returns the last entry of an archive; `None` if there is no such archive.
-    ///
-    /// # Errors
-    ///
-    /// - [`StoreError::Database`] if the database cannot be read.
-    pub fn last_entry(&self, archive: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let state = self.shared.state.lock();
-        let mut newest_first = state.entries.iter().rev();
-        if let Some(entry) = newest_first.find(|entry| entry.archive == archive) {
-            return Ok(Some(entry.entry.clone()));
-        }
-        let snapshot = self.shared.database.snapshot()?;
-        drop(state);
-        Ok(snapshot.last_entry(archive)?)
-    }
 }
 
 impl Shared {
@@ -403,7 +332,7 @@ impl Shared {
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());
             }
-            if state.overlay_len < OVERLAY_LIMIT {
+            if state.overlay.len() < OVERLAY_LIMIT {
                 return Ok(state);
             }
             self.progress.wait(&mut state);
@@ -411,20 +340,10 @@ impl Shared {
     }
 
     fn accept(&self, state: &mut State, addition: Addition) {
-        state.overlay_len += addition.cost();
+        state.overlay.insert(&addition);
         state.accepted += 1;
         state.queued.push(addition);
         self.work.notify_one();
-    }
-}
-
-impl Addition {
-    fn cost(&self) -> usize {
-        OVERHEAD
-            + match self {
-                Self::Chunk(_, chunk) => chunk.len(),
-                Self::Entry(entry) => entry.entry.len() + entry.archive.len(),
-            }
     }
 }
 

@@ -11,9 +11,12 @@ use packetstream::payload;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
+use super::overlay::OVERHEAD;
 use super::*;
 use crate::block::BlockReference;
 use crate::common;
+
+const FILE: &str = opening::FILE_NAMES[0];
 
 fn temporary() -> Store {
     Store::temporary(HashKind::Blake3).unwrap()
@@ -32,7 +35,7 @@ fn selected(store: &Store, selection: &Selection) -> Vec<HashCode> {
 /// What is on disk now, as somebody finds it who opens it after a crash.
 fn after_a_crash(directory: &Path) -> (tempfile::TempDir, Store) {
     let copy = tempfile::tempdir().unwrap();
-    fs::copy(directory.join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
+    fs::copy(directory.join(FILE), copy.path().join(FILE)).unwrap();
     let store = Store::open(copy.path(), None).unwrap();
     (copy, store)
 }
@@ -250,16 +253,16 @@ fn more_than_the_overlay_holds_goes_through_it() {
         let big = OVERLAY_LIMIT / 4;
         for number in 0..12_u8 {
             store.add(vec![number; big]).unwrap();
-            assert!(store.shared.state.lock().overlay_len <= OVERLAY_LIMIT + big + OVERHEAD);
+            assert!(store.shared.state.lock().overlay.len() <= OVERLAY_LIMIT + big + OVERHEAD);
         }
         assert_eq!(store.statistics().unwrap(), (12, 12 * big as u64));
     });
 }
 
 /// A disk in memory that can break.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Disk {
-    memory: InMemoryBackend,
+    memory: Arc<InMemoryBackend>,
     is_broken: Arc<AtomicBool>,
 }
 
@@ -302,10 +305,11 @@ fn after_a_write_has_failed_no_flush_succeeds() {
     common::watched(|| {
         let is_broken = Arc::new(AtomicBool::new(false));
         let disk = Disk {
-            memory: InMemoryBackend::new(),
+            memory: Arc::default(),
             is_broken: Arc::clone(&is_broken),
         };
-        let store = Store::start(Database::create_with(disk, HashKind::Blake3).unwrap()).unwrap();
+        let database = Database::with_backend(move || disk.clone(), HashKind::Blake3).unwrap();
+        let store = Store::start(database, None).unwrap();
         store.add(chunk(0)).unwrap();
         store.flush().unwrap();
 

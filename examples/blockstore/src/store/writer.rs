@@ -3,9 +3,10 @@
 use std::mem;
 use std::time::Duration;
 
-use super::{Addition, Shared, State, StoreError};
+use super::overlay::{Addition, Overlay};
+use super::{Shared, StoreError};
 
-/// How many octets may be committed without being durable.
+/// How many bytes may be committed without being durable.
 const DURABLE_EVERY: usize = 64 * 1024 * 1024;
 
 /// How long it is quiet before what there is is made durable.
@@ -25,7 +26,7 @@ pub(super) fn run(shared: &Shared) {
             AtRisk::default()
         } else {
             AtRisk {
-                octets: at_risk.octets + batch.cost,
+                bytes: at_risk.bytes + batch.cost,
                 commits: at_risk.commits + 1,
             }
         };
@@ -36,7 +37,7 @@ pub(super) fn run(shared: &Shared) {
 /// What is committed and not on disk.
 #[derive(Default)]
 struct AtRisk {
-    octets: usize,
+    bytes: usize,
     commits: usize,
 }
 
@@ -69,7 +70,7 @@ fn next_batch(shared: &Shared, at_risk: &AtRisk) -> Option<Batch> {
         is_durable: state.wanted > state.durable
             || state.is_closing
             || additions.is_empty()
-            || at_risk.octets + cost >= DURABLE_EVERY,
+            || at_risk.bytes + cost >= DURABLE_EVERY,
         additions,
         cost,
         up_to: state.accepted,
@@ -79,21 +80,7 @@ fn next_batch(shared: &Shared, at_risk: &AtRisk) -> Option<Batch> {
 /// Takes out of the overlay what the database has now.
 fn settle(shared: &Shared, batch: &Batch) {
     let mut state = shared.state.lock();
-    let State {
-        overlay, entries, ..
-    } = &mut *state;
-    let mut written_entries = 0;
-    for addition in &batch.additions {
-        match addition {
-            Addition::Chunk(hash, _) => {
-                overlay.remove(hash);
-            }
-            Addition::Entry(_) => written_entries += 1,
-        }
-    }
-    // They are in the order of acceptance, like the batches.
-    entries.drain(..written_entries);
-    state.overlay_len -= batch.cost;
+    state.overlay.remove(&batch.additions);
     if batch.is_durable {
         state.durable = batch.up_to;
     }
@@ -101,8 +88,13 @@ fn settle(shared: &Shared, batch: &Batch) {
     shared.progress.notify_all();
 }
 
+/// Gives up writing, and what was to be written: it is no more there than if it had never come.
 fn fail(shared: &Shared, failure: StoreError) {
-    shared.state.lock().failure.get_or_insert(failure);
+    let mut state = shared.state.lock();
+    state.failure.get_or_insert(failure);
+    state.queued = Vec::new();
+    state.overlay = Overlay::default();
+    drop(state);
     shared.progress.notify_all();
 }
 

@@ -33,8 +33,13 @@ pub fn succeed(arguments: &[&str]) -> String {
 
 /// Runs the program, which must fail with one line on standard error; returns that.
 pub fn fail(arguments: &[&str]) -> String {
+    fail_with(1, arguments)
+}
+
+/// The same with another exit status.
+pub fn fail_with(status: i32, arguments: &[&str]) -> String {
     let output = blockstore(arguments);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}");
     assert_eq!(text(&output.stdout), "", "{arguments:?}");
     let line = text(&output.stderr);
     assert_eq!(line.lines().count(), 1, "{arguments:?}: {line}");

@@ -1,0 +1,84 @@
+//! The contents of a file that is put, which others may write to meanwhile.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read, Take};
+
+use crate::files::Found;
+
+/// How much is read of a regular file without a length: those that the kernel makes up as they are
+/// read have none. It is more than any of these has, and a file that somebody has just begun to
+/// write ends there too.
+const NO_LEN_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// An open file, which is read as far as it reached when it was opened: a file that grows as fast
+/// as it is read would never end.
+pub(crate) struct Contents {
+    file: Take<File>,
+    /// What the file was when it was opened; none if it is not a regular one, which has no length.
+    before: Option<Metadata>,
+}
+
+impl Contents {
+    pub(crate) fn open(found: &Found) -> io::Result<Self> {
+        let file = if found.is_argument {
+            File::open(&found.path)?
+        } else {
+            open_regular(found)?
+        };
+        let metadata = file.metadata()?;
+        let before = Some(metadata).filter(Metadata::is_file);
+        let limit = before.as_ref().map_or(u64::MAX, limit);
+        Ok(Self {
+            file: file.take(limit),
+            before,
+        })
+    }
+
+    /// Returns whether the file was changed while it was read.
+    pub(crate) fn has_changed(&self) -> io::Result<bool> {
+        let Some(before) = &self.before else {
+            return Ok(false);
+        };
+        let read = limit(before) - self.file.limit();
+        let after = self.file.get_ref().metadata()?;
+        let is_cut_short = before.len() > 0 && read < before.len();
+        // Not every system has times of files.
+        let is_modified = before.modified().ok() != after.modified().ok();
+        Ok(is_cut_short || is_modified || after.len() != before.len())
+    }
+}
+
+impl Read for Contents {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer)
+    }
+}
+
+fn limit(metadata: &Metadata) -> u64 {
+    match metadata.len() {
+        0 => NO_LEN_LIMIT,
+        len => len,
+    }
+}
+
+/// Opens a file that was found to be a regular one. If somebody has put something else in its place
+/// since, that is neither followed nor waited for.
+fn open_regular(found: &Found) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        use rustix::fs::OFlags;
+
+        let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let file = options.open(&found.path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file any more"))
+    }
+}
