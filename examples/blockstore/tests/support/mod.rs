@@ -156,3 +156,33 @@ impl<R: Read> Write for Comparison<R> {
         Ok(())
     }
 }
+
+/// A path as the arguments of these helpers have it.
+pub fn string(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// Puts a file with these contents into a store; returns its root.
+pub fn put_contents(data: &Path, contents: &[u8]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("contents");
+    std::fs::write(&file, contents).unwrap();
+    let put = succeed(&["put", &string(&file), "--command", &server_command(data)]);
+    put.split_whitespace().next().unwrap().to_owned()
+}
+
+/// The names of what is in a directory, sorted.
+pub fn names_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Makes a FIFO.
+pub fn make_fifo(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+}
