@@ -82,3 +82,67 @@ fn open_regular(found: &Found) -> io::Result<File> {
         Err(io::Error::other("it is no regular file any more"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    fn found(path: &Path) -> Found {
+        Found {
+            path: path.to_owned(),
+            name: String::new(),
+            len: 0,
+            is_argument: false,
+        }
+    }
+
+    /// Opens a file, does something to it, and reads it: how much, and whether it has changed.
+    fn read_after(len: usize, change: impl FnOnce(&mut File)) -> (usize, bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, vec![7; len]).unwrap();
+        let mut contents = Contents::open(&found(&path)).unwrap();
+        change(&mut OpenOptions::new().append(true).open(&path).unwrap());
+        let mut read = Vec::new();
+        contents.read_to_end(&mut read).unwrap();
+        (read.len(), contents.has_changed().unwrap())
+    }
+
+    #[test]
+    fn a_file_is_read_to_the_length_that_it_had_when_it_was_opened() {
+        assert_eq!(read_after(1000, |_| {}), (1000, false));
+        let grow = |file: &mut File| file.write_all(&[8; 10]).unwrap();
+        assert_eq!(read_after(1000, grow), (1000, true));
+        let shrink = |file: &mut File| file.set_len(900).unwrap();
+        assert_eq!(read_after(1000, shrink), (900, true));
+        // As long as it was, with other contents.
+        let touch = |file: &mut File| {
+            let later = SystemTime::now() + Duration::from_secs(10);
+            file.set_modified(later).unwrap();
+        };
+        assert_eq!(read_after(1000, touch), (1000, true));
+    }
+
+    #[test]
+    fn a_file_without_a_length_is_read_as_far_as_it_goes_and_not_for_ever() {
+        assert_eq!(read_after(0, |_| {}), (0, false));
+        let begin = |file: &mut File| file.write_all(&[8; 10]).unwrap();
+        assert_eq!(read_after(0, begin), (10, true));
+        let limit = usize::try_from(NO_LEN_LIMIT).unwrap();
+        let go_on = |file: &mut File| file.set_len(2 * NO_LEN_LIMIT).unwrap();
+        assert_eq!(read_after(0, go_on), (limit, true));
+        let path = Path::new("/proc/self/status");
+        if path.exists() {
+            let mut contents = Contents::open(&found(path)).unwrap();
+            let mut read = String::new();
+            contents.read_to_string(&mut read).unwrap();
+            assert!(read.contains("VmRSS"), "{read}");
+            assert!(!contents.has_changed().unwrap());
+        }
+    }
+}

@@ -37,6 +37,10 @@ mod selection;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_archives;
+#[cfg(test)]
+mod tests_of_failures;
 mod whole;
 mod writer;
 

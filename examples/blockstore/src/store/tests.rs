@@ -1,15 +1,11 @@
 //! Tests of the store, without a connection.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use packetstream::payload;
-use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
 
 use super::overlay::OVERHEAD;
 use super::*;
@@ -256,77 +252,6 @@ fn more_than_the_overlay_holds_goes_through_it() {
             assert!(store.shared.state.lock().overlay.len() <= OVERLAY_LIMIT + big + OVERHEAD);
         }
         assert_eq!(store.statistics().unwrap(), (12, 12 * big as u64));
-    });
-}
-
-/// A disk in memory that can break.
-#[derive(Clone, Debug)]
-struct Disk {
-    memory: Arc<InMemoryBackend>,
-    is_broken: Arc<AtomicBool>,
-}
-
-impl Disk {
-    fn check(&self) -> io::Result<()> {
-        if self.is_broken.load(Ordering::Relaxed) {
-            return Err(io::Error::other("no space left"));
-        }
-        Ok(())
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        self.memory.len()
-    }
-
-    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        self.memory.read(offset, len)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check()?;
-        self.memory.set_len(len)
-    }
-
-    fn sync_data(&self, eventual: bool) -> io::Result<()> {
-        self.check()?;
-        self.memory.sync_data(eventual)
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check()?;
-        self.memory.write(offset, data)
-    }
-}
-
-#[test]
-fn after_a_write_has_failed_no_flush_succeeds() {
-    common::watched(|| {
-        let is_broken = Arc::new(AtomicBool::new(false));
-        let disk = Disk {
-            memory: Arc::default(),
-            is_broken: Arc::clone(&is_broken),
-        };
-        let database = Database::with_backend(move || disk.clone(), HashKind::Blake3).unwrap();
-        let store = Store::start(database, None).unwrap();
-        store.add(chunk(0)).unwrap();
-        store.flush().unwrap();
-
-        is_broken.store(true, Ordering::Relaxed);
-        store.add(chunk(1)).unwrap();
-        let error = store.flush().unwrap_err();
-        assert!(matches!(error, StoreError::Failed(_)), "{error}");
-        assert!(
-            crate::chain(&error).contains("no space left"),
-            "{}",
-            crate::chain(&error)
-        );
-        // Also once the disk works again: what was to be written is lost.
-        is_broken.store(false, Ordering::Relaxed);
-        assert!(store.add(chunk(2)).is_err());
-        assert!(store.append("files", b"entry").is_err());
-        assert!(store.flush().is_err());
     });
 }
 
