@@ -94,6 +94,7 @@ pub struct Client {
     connection: TypedConnection<Told>,
     told: Arc<Told>,
     kind: HashKind,
+    timeout: Option<Duration>,
 }
 
 impl Client {
@@ -108,7 +109,7 @@ impl Client {
         let transport = endpoint
             .connect(timeout)
             .map_err(|error| Error::Connect(error.into()))?;
-        Self::with_builder(builder(timeout), transport, kind)
+        Self::with_timeout(timeout, transport, kind)
     }
 
     /// Makes a client of a transport.
@@ -117,20 +118,26 @@ impl Client {
     ///
     /// - [`Error::Spawn`] if threads cannot be started.
     pub fn open(transport: Transport, kind: HashKind) -> Result<Self> {
-        Self::with_builder(builder(None), transport, kind)
+        Self::with_timeout(None, transport, kind)
     }
 
-    fn with_builder(
-        builder: ConnectionBuilder,
+    fn with_timeout(
+        timeout: Option<Duration>,
         transport: Transport,
         kind: HashKind,
     ) -> Result<Self> {
         let service = service().map_err(|error| Error::Payload(BoxError::from(error).into()))?;
         let told = Arc::new(Told::default());
         Ok(Self {
-            connection: TypedConnection::open(builder, &service, Arc::clone(&told), transport)?,
+            connection: TypedConnection::open(
+                builder(timeout),
+                &service,
+                Arc::clone(&told),
+                transport,
+            )?,
             told,
             kind,
+            timeout,
         })
     }
 
@@ -343,10 +350,8 @@ impl Client {
     /// A request fails as soon as it cannot be written, which says no more than that the server
     /// is gone. Why it is gone is known when the input has ended too.
     pub fn end_after(self, failure: &(dyn std::error::Error + 'static)) -> Option<String> {
-        let report = self
-            .connection
-            .connection()
-            .shutdown(Some(LINGER_AFTER_FAILURE));
+        let linger = within(self.timeout, LINGER_AFTER_FAILURE);
+        let report = self.connection.connection().shutdown(Some(linger));
         // That there was no time for an orderly end explains nothing.
         let cause = report
             .cause()
@@ -405,7 +410,12 @@ fn builder(timeout: Option<Duration>) -> ConnectionBuilder {
         .name("client")
         .max_outstanding_bytes(MAX_OUTSTANDING)
         .timeout(timeout)
-        .linger(Some(timeout.map_or(LINGER, |timeout| timeout.min(LINGER))))
+        .linger(Some(within(timeout, LINGER)))
+}
+
+/// Returns how long something may take that takes no longer than an answer.
+fn within(timeout: Option<Duration>, limit: Duration) -> Duration {
+    timeout.map_or(limit, |timeout| timeout.min(limit))
 }
 
 impl Source for &Client {

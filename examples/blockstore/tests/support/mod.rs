@@ -82,6 +82,10 @@ impl Server {
         let address = address.trim_end().to_owned();
         Self { child, address }
     }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for Server {
