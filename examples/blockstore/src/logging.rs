@@ -37,3 +37,27 @@ impl log::Log for StandardError {
 
     fn flush(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use log::{Level, Log, Metadata};
+
+    use super::*;
+
+    #[test]
+    fn a_server_tells_what_the_library_warns_of_and_a_client_what_it_says_itself() {
+        let library = Metadata::builder()
+            .level(Level::Warn)
+            .target("packetstream::connection")
+            .build();
+        let own = Metadata::builder()
+            .level(Level::Warn)
+            .target("blockstore::files")
+            .build();
+        for has_library in [false, true] {
+            let logger = StandardError { has_library };
+            assert_eq!(logger.enabled(&library), has_library);
+            assert!(logger.enabled(&own));
+        }
+    }
+}

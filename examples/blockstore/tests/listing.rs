@@ -30,7 +30,7 @@ use blockstore::requests::{
 };
 use blockstore::serve::{FILES, Session};
 use blockstore::store::Store;
-use packetstream::payload;
+use packetstream::payload::{self, Text};
 use packetstream::typed::{Service, TypedConnection};
 use packetstream::{BoxError, Connection, Transport};
 use support::{PROGRAM, Server, blockstore, server_command, string, succeed};
@@ -138,7 +138,7 @@ fn pages_have_the_last_entry_of_each_name_in_order_and_end_with_an_empty_one() {
         loop {
             let page = client.names(FILES, after.as_deref()).unwrap();
             let Some(last) = page.last() else { break };
-            after = last.name.clone().map(|name| name.into_inner());
+            after = last.name.clone().map(Text::into_inner);
             listed.extend(page);
             pages += 1;
         }

@@ -258,7 +258,9 @@ impl Stuck {
         assert!(
             names.len() == 2
                 && temporary.starts_with(".blockstore-get-")
-                && temporary.ends_with(".part"),
+                && Path::new(temporary)
+                    .extension()
+                    .is_some_and(|part| part == "part"),
             "{names:?}"
         );
         Self {

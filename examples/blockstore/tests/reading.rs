@@ -219,7 +219,7 @@ fn unreadable_files_and_directories_are_left_out_and_the_rest_is_stored() {
             fs::write(tree.join(name), name).unwrap();
         }
         for name in ["a closed one", "b closed"] {
-            let nobody = PermissionsExt::from_mode(0);
+            let nobody = PermissionsExt::from_mode(0o000);
             fs::set_permissions(tree.join(name), nobody).unwrap();
         }
         for path in [directory.path(), &tree] {
