@@ -15,13 +15,19 @@ use rustix::io::Errno;
 /// Two servers that start at the same time take turns at that, by a lock of the directory: else the
 /// slower of them would remove the socket that the quicker one has just made.
 pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-        bound => return Ok(bound?),
-    }
     let parent = path.parent().filter(|parent| *parent != Path::new(""));
-    let directory = File::open(parent.unwrap_or(Path::new("."))).context("cannot lock it")?;
-    lock(&directory).context("cannot lock its directory")?;
+    // Before the first attempt too: it would come between the other's removing and binding.
+    let locked = File::open(parent.unwrap_or(Path::new("."))).and_then(|directory| {
+        lock(&directory)?;
+        Ok(directory)
+    });
+    match (UnixListener::bind(path), &locked) {
+        (Err(error), Ok(_)) if error.kind() == io::ErrorKind::AddrInUse => {}
+        (Err(error), Err(_)) if error.kind() == io::ErrorKind::AddrInUse => {
+            bail!("something is there, and stays: the directory cannot be locked");
+        }
+        (bound, _) => return Ok(bound?),
+    }
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             bail!("what is there is no socket, and stays");

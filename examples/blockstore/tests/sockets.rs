@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, socket};
 use support::{PROGRAM, Server, fail, make_fifo, string, succeed};
@@ -84,6 +84,17 @@ fn a_dead_socket_is_replaced() {
     });
 }
 
+/// A server that is killed in the end, also by a failed assertion: it would outlive the tests.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn of_servers_that_start_at_once_one_gets_the_address_and_keeps_it() {
     common::watched(|| {
@@ -96,30 +107,27 @@ fn of_servers_that_start_at_once_one_gets_the_address_and_keeps_it() {
                     let server = Command::new(PROGRAM)
                         .args(["serve", "--unix", &string(&path)])
                         .stdin(Stdio::null())
+                        .stdout(Stdio::null())
                         .stderr(Stdio::piped())
                         .spawn();
-                    server.unwrap()
+                    Killed(server.unwrap())
                 })
                 .collect();
             let mut listening = Vec::new();
             for mut server in servers {
                 let mut line = String::new();
-                let mut stderr = BufReader::new(server.stderr.take().unwrap());
+                let mut stderr = BufReader::new(server.0.stderr.take().unwrap());
                 stderr.read_line(&mut line).unwrap();
                 if line.starts_with("listening at ") {
                     listening.push(server);
                 } else {
                     assert!(line.contains("another server has it"), "{line}");
-                    assert_eq!(server.wait().unwrap().code(), Some(1));
+                    assert_eq!(server.0.wait().unwrap().code(), Some(1));
                 }
             }
             assert_eq!(listening.len(), 1);
             // All others have ended, and it is still this one.
             assert_eq!(succeed(&["ls", "--unix", &string(&path)]), "");
-            for mut server in listening {
-                server.kill().unwrap();
-                server.wait().unwrap();
-            }
         }
     });
 }
