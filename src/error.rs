@@ -145,9 +145,15 @@ pub enum Error {
     #[error("no more requests may be made on this connection")]
     RequestsFinished,
 
-    /// A thread could not be started.
-    #[error("cannot start a thread")]
-    Spawn(#[source] Arc<io::Error>),
+    /// A thread could not be started: one of a connection, which has not been opened then, or the
+    /// one for the callback or the time limit of a request, which has been given up for that.
+    #[error("cannot start a thread{}", Spawned(*outcome))]
+    Spawn {
+        /// Whether the peer may have run the request.
+        outcome: Outcome,
+        /// Why the system has refused the thread.
+        source: Arc<io::Error>,
+    },
 
     /// Nothing was closed, and nothing has ended: other guards hold the connection open.
     ///
@@ -230,6 +236,7 @@ impl Error {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Unanswered { outcome, .. }
+            | Self::Spawn { outcome, .. }
             | Self::Cancelled(outcome)
             | Self::TimedOut(outcome)
             | Self::WouldDeadlock(outcome) => *outcome,
@@ -238,7 +245,6 @@ impl Error {
             | Self::Connect(_)
             | Self::Full
             | Self::RequestsFinished
-            | Self::Spawn(_)
             | Self::TooLong { .. }
             | Self::UnknownRequestType(_) => Outcome::NotSent,
             Self::Aborted
@@ -349,9 +355,20 @@ impl Error {
             | Self::TimedOut(_)
             // A bug, and a system without room for a thread.
             | Self::Panicked(_)
-            | Self::Spawn(_)
+            | Self::Spawn { .. }
             // Its cause is never one itself.
             | Self::Unanswered { .. } => None,
+        }
+    }
+
+    /// Has an error about a missing thread say what became of a request.
+    pub(crate) fn about(&self, outcome: Outcome) -> Self {
+        match self {
+            Self::Spawn { source, .. } => Self::Spawn {
+                outcome,
+                source: Arc::clone(source),
+            },
+            error => error.clone(),
         }
     }
 
@@ -392,6 +409,18 @@ impl fmt::Display for Undecodable {
             DecodeError::Truncated { .. } => "the peer's stream was cut off",
             _ => "the peer broke the protocol",
         })
+    }
+}
+
+struct Spawned(Outcome);
+
+impl fmt::Display for Spawned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            // There may have been no request at all.
+            Outcome::NotSent => Ok(()),
+            outcome => write!(f, "; {}", Fate(outcome)),
+        }
     }
 }
 

@@ -43,7 +43,14 @@ fn all() -> Vec<Error> {
         Error::Rejected(Rejection::new("no request handler")),
         Error::Rejected(Rejection::new("no request handler").with_flags(Flags::from(1))),
         Error::RequestsFinished,
-        Error::Spawn(io_error()),
+        Error::Spawn {
+            outcome: Outcome::NotSent,
+            source: io_error(),
+        },
+        Error::Spawn {
+            outcome: Outcome::Unknown,
+            source: io_error(),
+        },
         Error::StillOpen,
         Error::Taken,
         Error::TimedOut(Outcome::NotSent),
@@ -66,7 +73,9 @@ fn rule(error: &Error) -> (Outcome, Option<Blame>, bool) {
         Error::Aborted | Error::LingerExpired | Error::Panicked(_) | Error::PeerClosed => {
             (Unknown, None, true)
         }
-        Error::Cancelled(outcome) | Error::TimedOut(outcome) => (*outcome, None, false),
+        Error::Cancelled(outcome) | Error::Spawn { outcome, .. } | Error::TimedOut(outcome) => {
+            (*outcome, None, false)
+        }
         Error::Closed | Error::RequestsFinished => (NotSent, Some(Caller), true),
         Error::Connect(_) => (NotSent, Some(Transport), true),
         Error::Decode(DecodeError::Truncated { .. })
@@ -77,7 +86,7 @@ fn rule(error: &Error) -> (Outcome, Option<Blame>, bool) {
         | Error::DuplicateTag { .. }
         | Error::NotPacketstream(_)
         | Error::PeerNotReading { .. } => (Unknown, Some(Peer), true),
-        Error::Full | Error::Spawn(_) => (NotSent, None, false),
+        Error::Full => (NotSent, None, false),
         // The connection goes on.
         Error::Payload(_) => (Unknown, Some(Peer), false),
         Error::Rejected(rejection) => {

@@ -44,7 +44,8 @@
 //! An open connection has two threads, `sender` and `receiver`. Handlers run on worker threads
 //! ([`handler_threads`](ConnectionBuilder::handler_threads), 4), which are started when there is work
 //! for them, and quick ones [where the request was read](RequestHandler#threads); a `callbacks`
-//! thread is started for the first [`on_complete`](PendingResponse::on_complete) that has to wait.
+//! thread is started for the first [`on_complete`](PendingResponse::on_complete) that has to wait, and
+//! a `timer` thread for the first one, or the first `await`, with a time limit.
 //!
 //! Neither a handler nor the send queue nor a peer that does not read keeps packets from being read
 //! for more than a moment, so two ends that flood each other go on. A handler may call back its
@@ -56,8 +57,8 @@
 //! the limits are reached. Waiting on a thread that has to end the wait is an error
 //! ([`Error::WouldDeadlock`]), and a close on a thread of a connection goes on in the background.
 //!
-//! A request may have a [time limit](Request::with_timeout), which covers all that blocks on its
-//! way; the connection may have one for all of them ([`timeout`](ConnectionBuilder::timeout)).
+//! A request may have a [time limit](Request::with_timeout), which holds however its answer is taken;
+//! the connection may have one for all of them ([`timeout`](ConnectionBuilder::timeout)).
 //!
 //! Packets are gathered for up to a flush grace of 10 ms, but that is cut short as soon as anybody
 //! waits, so it costs no call anything.

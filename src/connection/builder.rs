@@ -177,7 +177,7 @@ impl ConnectionBuilder {
     }
 
     /// Sets how long each request may take that has no
-    /// [timeout of its own](crate::Request::with_timeout).
+    /// [timeout of its own](crate::Request::with_timeout), which says what the time covers.
     ///
     /// The default is `None`, without limit, because only the application knows how long its
     /// requests take; the end of the connection settles every request anyway.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use super::place::{self, Role};
+use super::place::Role;
 use super::session::Session;
 use crate::error::Result;
 
@@ -39,6 +39,16 @@ impl Callbacks {
         !matches!(&*self.queue.lock(), Queue::NotStarted)
     }
 
+    /// Notes that the thread runs; `false` if it does already, or has nothing to do any more.
+    fn begin(&self, jobs: Sender<Job>) -> bool {
+        let mut queue = self.queue.lock();
+        let begins = matches!(&*queue, Queue::NotStarted);
+        if begins {
+            *queue = Queue::Open(jobs);
+        }
+        begins
+    }
+
     /// Lets the thread end after what is queued.
     pub(super) fn close(&self) {
         *self.queue.lock() = Queue::Closed;
@@ -51,41 +61,17 @@ impl Session {
         if self.callbacks.is_started() {
             return Ok(());
         }
-        let mut shared = self.shared.lock();
-        let mut queue = self.callbacks.queue.lock();
-        if !matches!(&*queue, Queue::NotStarted) {
-            return Ok(());
-        }
-        // It counts as alive before it is, so that no close can miss it.
-        shared.callbacks_live = true;
-        drop(shared);
         let (sender, receiver) = crossbeam_channel::unbounded::<Job>();
-        let session = Arc::clone(self);
-        let thread = self.spawn("callbacks", move || {
-            place::enter(&session, Role::Callbacks);
+        let begins = move |session: &Self| session.callbacks.begin(sender);
+        let started = self.start_late("callbacks", Role::Callbacks, begins, |_| {
             for job in receiver {
                 job();
             }
-            session.shared.lock().callbacks_live = false;
-            session.progress.notify_all();
         });
-        match thread {
-            Ok(thread) => {
-                self.threads.lock().push(thread);
-                *queue = Queue::Open(sender);
-                Ok(())
-            }
-            Err(error) => {
-                drop(queue);
-                let mut shared = self.shared.lock();
-                let queue = self.callbacks.queue.lock();
-                // Somebody else may have started it meanwhile.
-                if !matches!(&*queue, Queue::Open(_)) {
-                    shared.callbacks_live = false;
-                    self.progress.notify_all();
-                }
-                Err(error)
-            }
+        // Another thread may have started it, though this one could not.
+        if self.callbacks.is_started() {
+            return Ok(());
         }
+        started
     }
 }

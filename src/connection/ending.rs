@@ -155,7 +155,7 @@ impl Session {
         }
         self.outbox.abandon();
         self.shut();
-        self.callbacks.close();
+        self.end_late_threads();
         self.wait_while(Shared::is_alive);
     }
 

@@ -80,11 +80,17 @@ impl Request {
     /// [`Error::TimedOut`](crate::Error::TimedOut). The default is the connection's
     /// [`timeout`](crate::ConnectionBuilder::timeout), which is none unless it was set.
     ///
-    /// The time runs from the submit and covers all that may block on the way: waiting for room,
-    /// sending, and the wait for the answer in [`call`](crate::Connection::call), the wait methods
-    /// of [`PendingResponse`](crate::PendingResponse) and a [`PendingSet`](crate::PendingSet). It
-    /// does not cover what a [`Connector`](crate::Connector) takes to connect, nor callbacks and
-    /// `async` code, which nobody waits in: the answer, however late, is delivered there.
+    /// The time runs from the submit and covers all that may take long on the way: waiting for room,
+    /// sending, and the answer, whatever takes it: [`call`](crate::Connection::call), the wait
+    /// methods of [`PendingResponse`](crate::PendingResponse), a
+    /// [`PendingSet`](crate::PendingSet), `await`, or a function given to
+    /// [`on_complete`](crate::PendingResponse::on_complete). For the last two the connection starts
+    /// a `timer` thread. It does not cover what a [`Connector`](crate::Connector) takes to connect.
+    ///
+    /// A request that has not been sent by then is never sent. The answer to one that has been is
+    /// dropped if it comes later, and until then the request counts against the limits.
+    ///
+    /// A response that nobody takes is not given up: its request goes on.
     ///
     /// # Examples
     ///

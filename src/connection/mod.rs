@@ -12,6 +12,7 @@ mod guard;
 mod handler;
 mod handover;
 mod key_hash;
+mod late_thread;
 mod lead;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -38,8 +39,10 @@ mod state;
 mod stats;
 mod submission;
 mod text;
+mod timer;
 mod try_submit_error;
 mod unread;
+mod watch;
 mod workers;
 
 use std::fmt;
@@ -85,7 +88,8 @@ const LOG_WIRE: &str = "packetstream::wire";
 /// # Threads
 ///
 /// While it is open it has two threads, a sender and a receiver. Handler threads are started when
-/// there is a handler and work for it, one more thread for the first callback that has to wait. All
+/// there is a handler and work for it, one more thread for the first callback that has to wait, and
+/// one for the first callback or future with a [time limit](Request::with_timeout). All
 /// are named after the connection and what they were started for, and gone once it is closed. A
 /// receiver and a handler thread may have changed places.
 ///

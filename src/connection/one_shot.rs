@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::message::Response;
 use super::text::caught;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sync::{Condvar, Mutex};
 
 /// What a request was answered with, or why it was not.
@@ -92,7 +92,7 @@ impl OneShot {
             // A waker is the user's. Its panic must not keep the settling thread from the others.
             Listener::Waker(waker) => {
                 if caught(|| waker.wake()).is_err() {
-                    log::error!(target: super::LOG, "a waker panicked");
+                    let _ = caught(|| log::error!(target: super::LOG, "a waker panicked"));
                 }
             }
             Listener::Notice(notice) => notice(),
@@ -172,7 +172,17 @@ impl OneShot {
                 drop(replaced);
                 None
             }
-            Content::Taken => None,
+            // Nobody else would call it.
+            Content::Taken => Some((callback, Err(Error::Taken))),
+        }
+    }
+
+    /// Takes back who is to be told, unless that has begun; the caller drops it.
+    pub(super) fn forget(&self) -> Listener {
+        let mut content = self.content.lock();
+        match &mut *content {
+            Content::Waiting(listener) => std::mem::replace(listener, Listener::None),
+            Content::Settled(_) | Content::Taken => Listener::None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The result of a request that has been submitted: the future of its answer.
 
+#[path = "pending_callback.rs"]
+mod callback;
 #[path = "pending_future.rs"]
 mod future;
 
@@ -17,7 +19,7 @@ use super::place::{self, Waited};
 use super::reference::Reference;
 use super::session::Session;
 use super::state::Key;
-use super::text::caught;
+use super::watch::Watch;
 use crate::error::{BoxError, Error, Result};
 use crate::outcome::Outcome;
 use crate::wire::{ChannelId, Tag};
@@ -79,6 +81,8 @@ pub struct PendingResponse<T = Response> {
     is_alone: bool,
     waited: Waited,
     decode: Option<Decode<T>>,
+    /// Made by the first poll, callback or set.
+    watch: Option<Watch>,
     /// Gone once the answer has been taken.
     reference: Option<Reference>,
 }
@@ -103,6 +107,7 @@ impl PendingResponse {
             waited: Waited::default(),
             // Without a size, so boxing it does not allocate.
             decode: Some(Box::new(Ok)),
+            watch: None,
             reference: Some(reference),
         }
     }
@@ -129,6 +134,8 @@ impl<T> PendingResponse<T> {
     /// If the decode function does: it runs on this thread.
     #[doc(alias = "join")]
     pub fn wait(mut self) -> Result<T> {
+        // Who waits need not be told in another way.
+        self.watch = None;
         // Nobody else has it any more once the answer is there.
         match Arc::try_unwrap(self.shared) {
             Ok(settled) => {
@@ -169,6 +176,10 @@ impl<T> PendingResponse<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is no error, and nothing is allocated to give it back"
+    )]
     pub fn wait_timeout(self, timeout: Duration) -> Result<Result<T>, Self> {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.wait_deadline(deadline),
@@ -182,6 +193,10 @@ impl<T> PendingResponse<T> {
     /// # Errors
     ///
     /// Those of [`wait_timeout`](Self::wait_timeout).
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is no error, and nothing is allocated to give it back"
+    )]
     pub fn wait_deadline(mut self, deadline: Instant) -> Result<Result<T>, Self> {
         match self.deadline {
             Some(own) if own <= deadline => Ok(self.wait()),
@@ -191,12 +206,10 @@ impl<T> PendingResponse<T> {
 
     /// Gives the request up because its time is over, unless the answer comes at this moment.
     fn time_out(&mut self) -> Result<T> {
-        let cancelled = self.session().and_then(|session| session.cancel(self.key));
-        if let Some(outcome) = cancelled {
-            self.reference = None;
-            return Err(Error::TimedOut(outcome));
+        if let Some(session) = self.session() {
+            session.give_up(self.key, Error::TimedOut);
         }
-        // It has left the table, so somebody settles it now.
+        // It has left the table, so somebody settles it now, if that is not done.
         self.shared.wait(None);
         let answer = self.shared.take().unwrap_or(Err(Error::Taken));
         self.decode(answer)
@@ -256,13 +269,18 @@ impl<T> PendingResponse<T> {
     }
 
     fn decode(&mut self, answer: Answer) -> Result<T> {
+        self.watch = None;
         decode(answer, self.decode.take(), &mut self.reference)
     }
 
-    /// Returns `true` if waiting would not block.
+    /// Returns `true` if waiting would not block: the answer is here, or the
+    /// [time given to the request](crate::Request::with_timeout) is over.
     #[doc(alias = "ready")]
     pub fn is_finished(&self) -> bool {
-        let is_finished = self.shared.is_settled();
+        let is_finished = self.shared.is_settled()
+            || self
+                .deadline
+                .is_some_and(|deadline| deadline <= Instant::now());
         if !is_finished {
             self.waited.poll();
         }
@@ -274,7 +292,9 @@ impl<T> PendingResponse<T> {
     /// A request that has not been sent is never sent. The protocol has no way to tell the peer
     /// about the others: they are run, count against the limits until their answer comes, and
     /// that is dropped. [`Outcome::Unknown`] is also returned if the answer is here already.
-    pub fn cancel(self) -> Outcome {
+    pub fn cancel(mut self) -> Outcome {
+        // Nobody is left who has to be told.
+        self.watch = None;
         let outcome = match self.session() {
             Some(session) => session.cancel(self.key),
             None => None,
@@ -365,58 +385,9 @@ impl<T> PendingResponse<T> {
             is_alone: self.is_alone,
             waited: self.waited,
             decode: Some(Box::new(both)),
+            watch: self.watch,
             reference: self.reference,
         }
-    }
-
-    /// Has the function called with the answer, or with the error that stands for it.
-    ///
-    /// Returns at once. The function runs on the connection's `callbacks` thread, one at a time
-    /// and in the order of the answers, or immediately on the calling thread if the answer is
-    /// here already. A panic in it is contained and logged.
-    ///
-    /// If the thread cannot be started, the request is cancelled and the function is called at
-    /// once with [`Error::Spawn`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use packetstream::{Connection, Request, Transport};
-    ///
-    /// # fn main() -> packetstream::Result<()> {
-    /// let (ours, theirs) = Transport::pair();
-    /// let _server = Connection::builder().handler(|_| Ok("done")).open(theirs)?;
-    /// let client = Connection::builder().open(ours)?;
-    ///
-    /// let (sender, receiver) = std::sync::mpsc::channel();
-    /// client.submit(Request::new(0))?.on_complete(move |result| {
-    ///     let _ = sender.send(result.map(|response| response.into_payload()));
-    /// });
-    /// assert_eq!(receiver.recv().expect("it is called")?, b"done");
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[doc(alias = "notify")]
-    pub fn on_complete(mut self, callback: impl FnOnce(Result<T>) + Send + 'static)
-    where
-        T: 'static,
-    {
-        let Some(session) = self.session().map(Arc::clone) else {
-            return;
-        };
-        let shared = Arc::clone(&self.shared);
-        let (key, number) = (self.key, self.number);
-        let callback = Box::new(move |answer: Answer| {
-            let released_last = self.reference.take();
-            // Whoever decodes, the callback is to hear of it.
-            let result = caught(|| self.decode(answer)).unwrap_or_else(|text| {
-                let error = BoxError::from(format!("the decode function panicked: {text}"));
-                Err(Error::Payload(Arc::from(error)))
-            });
-            callback(result);
-            drop(released_last);
-        });
-        session.call_back(&shared, key, number, callback);
     }
 
     /// Returns the tag of the request, as it is on the wire.
@@ -439,8 +410,9 @@ impl<T> PendingResponse<T> {
     }
 
     /// For a set: has `notice` called when waiting would not block.
-    pub(super) fn notify(&self, notice: impl FnOnce() + Send + 'static) {
+    pub(super) fn notify(&mut self, notice: impl FnOnce() + Send + 'static) {
         self.shared.notify(Box::new(notice));
+        self.watch.get_or_insert_with(|| Watch::new(&self.shared));
     }
 
     /// For a set: says that somebody begins to wait.

@@ -3,10 +3,18 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use super::{MayWrite, PendingResponse};
+use super::{MayWrite, PendingResponse, Watch};
 use crate::error::{Error, Result};
 
+/// The [time given to the request](crate::Request::with_timeout) holds here too: the task is woken
+/// when it is over. If the thread for that cannot be started, the first poll is ready with
+/// [`Error::Spawn`], which says whether the request may have been run.
+///
+/// Wakers are called on the connection's threads, so one that blocks holds up other answers. Once
+/// the future is dropped, its waker is too, although the answer has not come.
+///
 /// An executor that blocks a handler's thread with it lends the handler's place to requests that
 /// come afterwards, but to those that are here already only while it polls again and again. Inside
 /// of [`Incoming::lend`](crate::Incoming::lend) it is lent to all. On a connection with an
@@ -20,15 +28,41 @@ impl<T> Future for PendingResponse<T> {
         if self.reference.is_none() {
             return Poll::Ready(Err(Error::Taken));
         }
+        // Before the waker is left there, which would be woken at once if the time is over.
+        self.hold_deadline();
         if let Some(answer) = self.shared.poll(context.waker()) {
             self.waited.end();
             Poll::Ready(self.decode(answer))
         } else {
+            let this = &mut *self;
+            this.watch.get_or_insert_with(|| Watch::new(&this.shared));
             if let Some(session) = self.session() {
                 session.flush_request(self.number, MayWrite::Never);
             }
             self.waited.poll();
             Poll::Pending
+        }
+    }
+}
+
+impl<T> PendingResponse<T> {
+    /// Has the time given to the request hold though no thread waits for the answer. What cannot be
+    /// watched fails, as does what is too late already.
+    pub(super) fn hold_deadline(&mut self) {
+        let (Some(deadline), Some(reference)) = (self.deadline, &self.reference) else {
+            return;
+        };
+        if self.shared.is_settled() {
+            return;
+        }
+        let session = reference.session();
+        if deadline <= Instant::now() {
+            session.give_up(self.key, Error::TimedOut);
+            return;
+        }
+        let watch = self.watch.get_or_insert_with(|| Watch::new(&self.shared));
+        if let Err(error) = watch.limit(session, deadline, self.number, self.key) {
+            session.give_up(self.key, |outcome| error.about(outcome));
         }
     }
 }

@@ -102,7 +102,7 @@ impl<T> PendingSet<T> {
     }
 
     /// Adds a pending response; returns its number, counting from 0.
-    pub fn insert(&mut self, pending: PendingResponse<T>) -> usize {
+    pub fn insert(&mut self, mut pending: PendingResponse<T>) -> usize {
         let number = self.next_number;
         self.next_number += 1;
         let completed = Arc::clone(&self.completed);

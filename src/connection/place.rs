@@ -25,6 +25,7 @@ pub(super) enum Role {
     Sender,
     Worker,
     Callbacks,
+    Timer,
     Closer,
 }
 

@@ -392,7 +392,7 @@ impl Session {
         self.outbox.push_run(&mut shared.run);
         drop(shared);
         self.fail_all(failed);
-        self.callbacks.close();
+        self.end_late_threads();
         self.outbox.want(last);
     }
 

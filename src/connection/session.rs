@@ -7,7 +7,8 @@
 //! | sender | at open | `Write`; parked when there is nothing to write; `progress` after a write error | after flushing `END_OF_STREAM`; 100 ms after a write error; by force |
 //! | receiver | at open | `BufRead`; `inbound` over the inbound budget, while nobody here waits for the peer; `inbound` while callers read; with the reading offered: the handler, `Write` | at the end of input, an error of the peer, by force |
 //! | worker, any number | for the first request, and when slots are lent | the handler, `work`, `Write` if that can be freed | when no request can arrive any more |
-//! | callbacks | for the first `on_complete` that has to wait | its queue | once every request is settled |
+//! | callbacks | for the first `on_complete` that has to wait | its queue; the callback | once every request is settled |
+//! | timer | for the first poll or `on_complete` that has to wait and has a time limit | its schedule; a waker | once every request is settled |
 //! | closer | for a close that must not block | `progress`, joins | when the session is closed |
 //!
 //! Receiver and worker are roles: the receiver serves quick requests itself and offers the reading
@@ -26,9 +27,9 @@
 //!
 //! # Locking rules
 //!
-//! 1. `life` (in `connection/mod.rs`) before `role` before `shared` before the queue of the
-//!    callbacks before `threads`. `streams`, `hooks`, the spare memory, the lock at which a caller
-//!    waits for its flush, and the mutex in a one-shot are leaves: nothing is locked under them.
+//! 1. `life` (in `connection/mod.rs`) before `role` before `shared`. The queue of the callbacks, the
+//!    schedule of the timer, `threads`, `streams`, `hooks`, the spare memory, the lock at which a
+//!    caller waits for its flush, and the mutex in a one-shot are leaves: nothing is locked under them.
 //! 2. `role` is the right to write. Only the sender waits for it, and only it is held across a
 //!    blocking call, which is the write itself. Everybody else may try for it.
 //! 3. Under `shared` there is no I/O, no logging, no user code, and no drop of anything that
@@ -58,9 +59,11 @@ use super::report::Summary;
 use super::spare::Spare;
 use super::state::{Queued, State};
 use super::stats::ConnectionStats;
+use super::timer::Timer;
 use super::workers::Job;
 use super::{Connection, receiver, sender};
 use crate::error::{Error, Result};
+use crate::outcome::Outcome;
 use crate::sync::{Condvar, Mutex};
 use crate::transport::{BoxedReader, BoxedWriter, Hooks, Transport, TransportParts};
 use crate::wire::Packet;
@@ -80,6 +83,7 @@ pub(super) struct Session {
     pub(super) progress: Condvar,
     pub(super) outbox: Outbox,
     pub(super) callbacks: Callbacks,
+    pub(super) timer: Timer,
     pub(super) spare: Arc<Spare>,
     /// What can be done with the transport; nothing any more once it has been put away.
     pub(super) hooks: Mutex<Hooks>,
@@ -123,7 +127,8 @@ pub(super) struct Shared {
     pub(super) next_submitter: u64,
     pub(super) sender_lives: bool,
     pub(super) receiver_lives: bool,
-    pub(super) callbacks_live: bool,
+    /// Those for callbacks and for time limits.
+    pub(super) late_threads: usize,
     pub(super) closing: Closing,
     /// Until when a close may take; `None` is without limit.
     pub(super) close_by: Option<Instant>,
@@ -158,7 +163,7 @@ pub(super) enum Closing {
 impl Shared {
     /// Whether any thread is left that the end of the session waits for.
     pub(super) fn is_alive(&self) -> bool {
-        self.sender_lives || self.receiver_lives || self.callbacks_live || self.pool.threads() > 0
+        self.sender_lives || self.receiver_lives || self.late_threads > 0 || self.pool.threads() > 0
     }
 }
 
@@ -222,7 +227,7 @@ impl Session {
             next_submitter: 0,
             sender_lives: true,
             receiver_lives: true,
-            callbacks_live: false,
+            late_threads: 0,
             closing: Closing::No,
             close_by: None,
             is_aborted: false,
@@ -242,6 +247,7 @@ impl Session {
             progress: Condvar::new(),
             outbox: Outbox::new(config.flush_grace, sharing),
             callbacks: Callbacks::default(),
+            timer: Timer::default(),
             spare: Arc::default(),
             ends_writer: hooks.end_of_write.is_some(),
             callers_may_read: config.handler.is_none()
@@ -312,7 +318,10 @@ impl Session {
         std::thread::Builder::new()
             .name(format!("{}:{role}", self.config.name))
             .spawn(body)
-            .map_err(|error| Error::Spawn(Arc::new(error)))
+            .map_err(|error| Error::Spawn {
+                outcome: Outcome::NotSent,
+                source: Arc::new(error),
+            })
     }
 
     /// Puts the transport together again, from the streams that its threads have left.

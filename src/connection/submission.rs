@@ -185,40 +185,45 @@ impl Session {
 
     /// Settles a request with [`Error::Cancelled`]; `None` if it was settled already.
     pub(super) fn cancel(self: &Arc<Self>, key: Key) -> Option<Outcome> {
+        self.give_up(key, Error::Cancelled)
+    }
+
+    /// Settles a request with an error of this end; `None` if it was settled already, or is just
+    /// being settled.
+    pub(super) fn give_up(
+        self: &Arc<Self>,
+        key: Key,
+        error: impl FnOnce(Outcome) -> Error,
+    ) -> Option<Outcome> {
         let mut shared = self.shared.lock();
         let (one_shot, outcome) = shared.state.cancel(key)?;
         let urgent = self.queue_goodbyes(&mut shared);
         self.notify_submitters(&shared);
         drop(shared);
-        let told = one_shot.settle(Err(Error::Cancelled(outcome)));
+        let told = one_shot.settle(Err(error(outcome)));
         self.tell(&one_shot, told);
         self.ring_if(urgent);
         Some(outcome)
     }
 
-    /// Has a callback called with the answer, on the callbacks thread if that is not here yet.
-    pub(super) fn call_back(
-        self: &Arc<Self>,
-        one_shot: &OneShot,
-        key: Key,
-        number: u64,
-        callback: Callback,
-    ) {
-        if !one_shot.is_settled()
-            && let Err(error) = self.start_callbacks()
-        {
-            let Some(outcome) = self.cancel(key) else {
-                // It has left the table, so somebody settles it now.
-                one_shot.wait(None);
-                if let Some((callback, answer)) = one_shot.call_back(callback) {
-                    self.contained(move || callback(answer));
-                }
-                return;
-            };
-            let error = Error::unanswered(outcome, &Arc::new(error));
-            self.contained(move || callback(Err(error)));
-            return;
-        }
+    /// Does the same with many, except those that are settled already. None of them depends on what
+    /// telling another does.
+    pub(super) fn give_up_all(self: &Arc<Self>, keys: Vec<Key>, error: impl Fn(Outcome) -> Error) {
+        let mut shared = self.shared.lock();
+        let given_up = keys.into_iter().filter_map(|key| shared.state.cancel(key));
+        let failed = given_up
+            .map(|(one_shot, outcome)| (one_shot, error(outcome)))
+            .collect();
+        let urgent = self.queue_goodbyes(&mut shared);
+        self.notify_submitters(&shared);
+        drop(shared);
+        self.ring_if(urgent);
+        self.fail_all(failed);
+    }
+
+    /// Has a callback called with the answer, at once if that is here, and else on the callbacks
+    /// thread, which has been started.
+    pub(super) fn call_back(self: &Arc<Self>, one_shot: &OneShot, number: u64, callback: Callback) {
         match one_shot.call_back(callback) {
             Some((callback, answer)) => self.contained(move || callback(answer)),
             None => self.flush_request(number, MayWrite::Never),
@@ -266,8 +271,11 @@ impl Session {
 }
 
 /// Runs a user's code; a panic in it ends there.
-fn contained(name: &str, code: impl FnOnce()) {
+pub(super) fn contained(name: &str, code: impl FnOnce()) {
     if let Err(text) = caught(code) {
-        log::error!(target: super::LOG, "{name}: a callback or a hook panicked: {text}");
+        // A logger is the user's too.
+        let _ = caught(|| {
+            log::error!(target: super::LOG, "{name}: a callback or a hook panicked: {text}");
+        });
     }
 }

@@ -1,0 +1,154 @@
+//! The time limits of requests whose answers no thread waits for: those of futures and callbacks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::place::Role;
+use super::session::Session;
+use super::state::Key;
+use super::text::caught;
+use crate::error::{Error, Result};
+use crate::sync::{Condvar, Mutex};
+
+/// Which requests are to be given up when, and the thread that does it.
+#[derive(Default)]
+pub(super) struct Timer {
+    schedule: Mutex<Schedule>,
+    /// Signalled when the thread has to look at the schedule earlier than it meant to.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Schedule {
+    phase: Phase,
+    /// By deadline, and then by the number of the request, which no two share.
+    limits: BTreeMap<(Instant, u64), Key>,
+    /// Until when the thread sleeps, or has slept last; `None` is without limit.
+    alarm: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    NotStarted,
+    Running,
+    /// Every request has its answer.
+    Closed,
+}
+
+impl Timer {
+    /// Adds a time limit; `false` if there is no thread yet that would heed it.
+    pub(super) fn insert(&self, deadline: Instant, number: u64, key: Key) -> bool {
+        let mut schedule = self.schedule.lock();
+        match schedule.phase {
+            Phase::NotStarted => return false,
+            Phase::Closed => return true,
+            Phase::Running => {}
+        }
+        schedule.limits.insert((deadline, number), key);
+        // Most requests have the same time, so the thread sleeps on for a whole one at a time.
+        if schedule.alarm.is_none_or(|alarm| deadline < alarm) {
+            self.changed.notify_one();
+        }
+        true
+    }
+
+    /// Takes a time limit back, if it is still there.
+    pub(super) fn remove(&self, deadline: Instant, number: u64) {
+        self.schedule.lock().limits.remove(&(deadline, number));
+    }
+
+    /// Notes that the thread runs; `false` if it does already, or has nothing to do any more.
+    pub(super) fn begin(&self) -> bool {
+        let mut schedule = self.schedule.lock();
+        let begins = schedule.phase == Phase::NotStarted;
+        if begins {
+            schedule.phase = Phase::Running;
+        }
+        begins
+    }
+
+    /// Lets the thread end; returns whether it runs.
+    pub(super) fn close(&self) -> bool {
+        let mut schedule = self.schedule.lock();
+        let runs = schedule.phase == Phase::Running;
+        schedule.phase = Phase::Closed;
+        schedule.limits.clear();
+        self.changed.notify_one();
+        runs
+    }
+
+    /// Blocks until the time of some requests is over, and takes these out; `None` once the timer
+    /// is closed.
+    pub(super) fn next_due(&self) -> Option<Vec<Key>> {
+        let mut schedule = self.schedule.lock();
+        while schedule.phase != Phase::Closed {
+            let due = schedule.take_due(Instant::now());
+            if !due.is_empty() {
+                return Some(due);
+            }
+            schedule.alarm = schedule.limits.keys().next().map(|(deadline, _)| *deadline);
+            match schedule.alarm {
+                None => self.changed.wait(&mut schedule),
+                Some(alarm) => {
+                    self.changed.wait_until(&mut schedule, alarm);
+                }
+            }
+        }
+        None
+    }
+
+    /// How many time limits there are.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.schedule.lock().limits.len()
+    }
+}
+
+impl Schedule {
+    fn take_due(&mut self, now: Instant) -> Vec<Key> {
+        let mut due = Vec::new();
+        while let Some(first) = self.limits.first_entry()
+            && first.key().0 <= now
+        {
+            due.push(first.remove());
+        }
+        due
+    }
+}
+
+impl Session {
+    /// Has the request given up at the deadline, whether anybody waits for it or not.
+    pub(super) fn limit(self: &Arc<Self>, deadline: Instant, number: u64, key: Key) -> Result<()> {
+        if self.timer.insert(deadline, number, key) {
+            return Ok(());
+        }
+        let started = self.start_timer();
+        // Another thread may have started it, though this one could not.
+        if self.timer.insert(deadline, number, key) {
+            return Ok(());
+        }
+        started
+    }
+
+    fn start_timer(self: &Arc<Self>) -> Result<()> {
+        let body = |session: &Arc<Self>| {
+            while let Some(due) = session.timer.next_due() {
+                // Whatever a waker does, the other limits hold.
+                let _ = caught(|| session.give_up_all(due, Error::TimedOut));
+            }
+            // It may have had callbacks called until now.
+            session.callbacks.close();
+        };
+        let begins = |session: &Self| session.timer.begin();
+        self.start_late("timer", Role::Timer, begins, body)
+    }
+
+    /// Lets the threads end that are of use only while a request has no answer.
+    pub(super) fn end_late_threads(&self) {
+        if !self.timer.close() {
+            self.callbacks.close();
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What a pending response leaves with others so that it is told of its answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::one_shot::OneShot;
+use super::session::Session;
+use super::state::Key;
+use crate::error::Result;
+
+/// Who listens to a one-shot, and the time limit of its request. Dropping it takes both back.
+pub(super) struct Watch {
+    one_shot: Arc<OneShot>,
+    /// Most have none.
+    limit: Option<Box<Limit>>,
+}
+
+struct Limit {
+    session: Arc<Session>,
+    deadline: Instant,
+    number: u64,
+}
+
+impl Watch {
+    /// Watches over a listener only.
+    pub(super) fn new(one_shot: &Arc<OneShot>) -> Self {
+        Self {
+            one_shot: Arc::clone(one_shot),
+            limit: None,
+        }
+    }
+
+    /// Has the request given up when its time is over; does nothing if that is arranged already.
+    pub(super) fn limit(
+        &mut self,
+        session: &Arc<Session>,
+        deadline: Instant,
+        number: u64,
+        key: Key,
+    ) -> Result<()> {
+        if self.limit.is_none() {
+            session.limit(deadline, number, key)?;
+            self.limit = Some(Box::new(Limit {
+                session: Arc::clone(session),
+                deadline,
+                number,
+            }));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(limit) = self.limit.take() {
+            limit.session.timer.remove(limit.deadline, limit.number);
+        }
+        // It is the user's, and dropped here, without the lock.
+        drop(self.one_shot.forget());
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watch")
+    }
+}
