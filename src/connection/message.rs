@@ -87,10 +87,9 @@ impl Request {
     /// [`on_complete`](crate::PendingResponse::on_complete). For the last two the connection starts
     /// a `timer` thread. It does not cover what a [`Connector`](crate::Connector) takes to connect.
     ///
-    /// A request that has not been sent by then is never sent. The answer to one that has been is
-    /// dropped if it comes later, and until then the request counts against the limits.
-    ///
-    /// A response that nobody takes is not given up: its request goes on.
+    /// When it is over, a request that has not been sent is never sent. The answer to one that has
+    /// been sent is dropped when it comes, and until then the request counts against the limits. A
+    /// request whose answer nobody asks for is not given up.
     ///
     /// # Examples
     ///
