@@ -155,29 +155,6 @@ fn an_answer_in_time_is_delivered_whatever_takes_it() {
 }
 
 #[test]
-fn what_is_over_before_it_is_sent_is_never_sent() {
-    for (way, take_answer) in WAYS {
-        watched(move || {
-            let (guard, mut peer) = opened_with(|builder| builder.flush_grace(LONG));
-            let pending = guard.submit(within(Duration::ZERO)).unwrap();
-            let error = take_answer(pending).expect_err(way);
-            assert!(
-                matches!(error, Error::TimedOut(Outcome::NotSent)),
-                "{way}: {error:?}"
-            );
-            let waiting = start({
-                let pending = guard.submit(asking("y")).unwrap();
-                move || pending.wait()
-            });
-            let request = peer.request();
-            assert_eq!(request.payload(), b"y", "{way}");
-            peer.answer(&request, "");
-            waiting.join().unwrap().unwrap();
-        });
-    }
-}
-
-#[test]
 fn a_request_whose_time_is_over_is_finished() {
     watched(|| {
         let (guard, _peer) = opened();

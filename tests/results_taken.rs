@@ -47,7 +47,9 @@ fn call_back(pending: PendingResponse) -> Answer {
     told.try_recv().expect("it is called at once")
 }
 
-const TAKE_AGAIN: [(&str, fn(PendingResponse) -> Answer); 9] = [
+type TakeAgain = (&'static str, fn(PendingResponse) -> Answer);
+
+const TAKE_AGAIN: [TakeAgain; 9] = [
     ("wait", PendingResponse::wait),
     ("wait for a time", |pending| {
         pending.wait_timeout(Duration::ZERO).expect("it is over")
@@ -133,7 +135,9 @@ fn poll_with(pending: &mut PendingResponse, holding: Arc<()>) {
 }
 
 /// Each way to give a response up after a poll, and what of it must outlive that.
-const LEAVE: [(&str, fn(PendingResponse) -> Option<PendingResponse>); 6] = [
+type Leave = (&'static str, fn(PendingResponse) -> Option<PendingResponse>);
+
+const LEAVE: [Leave; 6] = [
     ("drop", |pending| {
         drop(pending);
         None
@@ -243,8 +247,8 @@ fn the_callback_of_a_cancelled_request_is_called_and_let_go() {
             let canceller = pending.canceller();
             let (tell, told) = crossbeam_channel::unbounded();
             pending.on_complete(move |answer| {
-                let _holding = holding;
                 tell.send(answer).unwrap();
+                drop(holding);
             });
             peer.request();
             assert!(canceller.cancel());

@@ -152,3 +152,42 @@ impl Session {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::{ChannelId, Tag};
+
+    fn key(number: u64) -> Key {
+        (ChannelId::DEFAULT, Tag::new(number))
+    }
+
+    #[test]
+    fn answered_requests_leave_no_time_limit_behind() {
+        let timer = Timer::default();
+        let later = Instant::now() + Duration::from_secs(3600);
+        assert!(!timer.insert(later, 0, key(0)), "nobody would heed it");
+        assert!(timer.begin() && !timer.begin());
+        for number in 0..1000 {
+            assert!(timer.insert(later, number, key(number)));
+            timer.remove(later, number);
+        }
+        assert_eq!(timer.len(), 0);
+    }
+
+    #[test]
+    fn time_limits_are_due_in_their_order_whatever_that_of_their_requests() {
+        let timer = Timer::default();
+        timer.begin();
+        let past = Instant::now();
+        timer.insert(past, 2, key(2));
+        timer.insert(past, 1, key(1));
+        timer.insert(past + Duration::from_secs(3600), 0, key(0));
+        assert_eq!(timer.next_due(), Some(vec![key(1), key(2)]));
+        assert!(timer.close());
+        assert_eq!((timer.next_due(), timer.len()), (None, 0));
+        assert!(timer.insert(past, 3, key(3)), "all are answered");
+    }
+}
