@@ -110,12 +110,15 @@ impl Story {
         let second = self.answer_first();
         assert!(held_open || closing.is_empty(), "closed before the answer");
         self.finish_work(&second);
-        if let Kept::Guard(guard) = self.take_if(held_open) {
-            closing = self.end(guard);
-        } else if held_open && self.case.held != Held::Nothing {
-            self.release("kept");
+        match std::mem::replace(&mut self.kept, Kept::Nothing) {
+            Kept::Guard(guard) if held_open => closing = self.end(guard),
+            kept => self.kept = kept,
         }
         self.release_responder(&closing);
+        if held_open && self.case.held.is_awaited() {
+            // The last reference.
+            self.release("kept");
+        }
         self.wire.read_to_end_of_stream();
         assert!(
             held_open || closing.is_empty(),
@@ -281,25 +284,16 @@ impl Story {
         }
     }
 
-    fn take_if(&mut self, is_due: bool) -> Kept {
-        if is_due && matches!(self.kept, Kept::Guard(_)) {
-            return std::mem::replace(&mut self.kept, Kept::Nothing);
-        }
-        Kept::Nothing
-    }
-
     /// A request whose responder is kept is unanswered: nothing has ended.
     fn release_responder(&mut self, ending: &Receiver<Option<CloseReport>>) {
-        if let Kept::Responder(responder) = std::mem::replace(&mut self.kept, Kept::Nothing) {
-            assert!(
-                ending.is_empty() || self.case.moment == Moment::Drop,
-                "ended with a request unanswered"
-            );
-            assert!(!self.wire.has_ended(), "ended with a request unanswered");
-            responder.respond("kept");
-            assert_eq!(self.wire.response(KEPT), "kept");
-        } else {
-            // Only responders were meant.
+        match std::mem::replace(&mut self.kept, Kept::Nothing) {
+            Kept::Responder(responder) => {
+                assert!(ending.is_empty(), "ended with a request unanswered");
+                assert!(!self.wire.has_ended(), "ended with a request unanswered");
+                responder.respond("kept");
+                assert_eq!(self.wire.response(KEPT), "kept");
+            }
+            kept => self.kept = kept,
         }
     }
 
