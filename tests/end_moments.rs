@@ -23,6 +23,8 @@
 mod common;
 #[path = "end_moments/case.rs"]
 mod case;
+#[path = "end_moments/clients.rs"]
+mod clients;
 #[path = "common/measure.rs"]
 mod measure;
 #[path = "common/pairs.rs"]
@@ -42,6 +44,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use case::{Case, Moment};
+use clients::{ENDS, TAKINGS};
 use common::watched_for;
 use sizes::sized;
 
@@ -122,4 +125,21 @@ fn connection_ends_by_itself_when_the_peer_has_parted() {
 #[test]
 fn close_after_the_peers_end_returns_with_everything_answered() {
     all_cases_hold(Moment::PeerPartsThenClose);
+}
+
+#[test]
+fn results_of_ours_are_told_whatever_ends_the_connection_and_however_they_are_taken() {
+    let mut failed = Vec::new();
+    let rows = TAKINGS.map(|taking| ENDS.map(|end| (taking, end)));
+    for (number, (taking, end)) in rows.into_iter().flatten().enumerate() {
+        for _ in 0..sized(5, 200) {
+            let play = || watched_for(PATIENCE, move || clients::play(number, taking, end));
+            if catch_unwind(AssertUnwindSafe(play)).is_err() {
+                eprintln!("that was {taking:?}, {end:?}");
+                failed.push((taking, end));
+                break;
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
 }

@@ -14,7 +14,7 @@ use super::wire::{Wire, await_that};
 use super::work::{Kept, Work, told};
 
 /// More than any orderly end takes on a loaded machine, less than the peer's patience.
-const LINGER: Duration = Duration::from_secs(12);
+pub const LINGER: Duration = Duration::from_secs(12);
 const BRIEFLY: Duration = Duration::from_millis(60);
 
 /// The tag of the request whose responder is kept.
@@ -325,7 +325,7 @@ impl Story {
     }
 }
 
-fn assert_nothing_lost(report: &CloseReport) {
+pub fn assert_nothing_lost(report: &CloseReport) {
     assert!(report.cause().is_none(), "{report:?}");
     assert_eq!(report.answers_lost(), 0, "{report:?}");
     assert_eq!(report.requests_dropped(), 0, "{report:?}");

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use packetstream::{Packet, PacketKind};
 
+use super::pairs::answer_to;
 use super::scripted::Peer;
 
 /// The peer at the far end, with a record of all that it was sent.
@@ -82,11 +83,26 @@ impl Wire {
         }
     }
 
+    /// Reads until this packet has come.
+    pub fn read_to(&mut self, last: &Packet) {
+        self.until(&last.to_string(), |packet| packet == last);
+    }
+
     /// Reads until our `END_OF_STREAM`.
     pub fn read_to_end_of_stream(&mut self) {
-        self.until("the end of the stream", |packet| {
-            *packet == Packet::END_OF_STREAM
-        });
+        self.read_to(&Packet::END_OF_STREAM);
+    }
+
+    /// The same, and answers the requests that come, if anybody still reads that.
+    pub fn answer_all_to_end_of_stream(&mut self, payload: &str) {
+        while !self.has_ended() {
+            let packet = self.peer.next_packet();
+            if matches!(packet.kind(), PacketKind::Request(_)) {
+                let answer = answer_to(&packet, payload);
+                drop(self.peer.try_send(answer.transcribe()));
+            }
+            self.record.push(packet);
+        }
     }
 
     pub fn read_to_end(&mut self) {
