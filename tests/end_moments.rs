@@ -20,11 +20,11 @@
     reason = "a failed expectation of a helper fails its test"
 )]
 
-mod common;
 #[path = "end_moments/case.rs"]
 mod case;
 #[path = "end_moments/clients.rs"]
 mod clients;
+mod common;
 #[path = "common/measure.rs"]
 mod measure;
 #[path = "common/pairs.rs"]
@@ -132,7 +132,7 @@ fn results_of_ours_are_told_whatever_ends_the_connection_and_however_they_are_ta
     let mut failed = Vec::new();
     let rows = TAKINGS.map(|taking| ENDS.map(|end| (taking, end)));
     for (number, (taking, end)) in rows.into_iter().flatten().enumerate() {
-        for _ in 0..sized(5, 200) {
+        for _ in 0..sized(2, 200) {
             let play = || watched_for(PATIENCE, move || clients::play(number, taking, end));
             if catch_unwind(AssertUnwindSafe(play)).is_err() {
                 eprintln!("that was {taking:?}, {end:?}");

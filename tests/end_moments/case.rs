@@ -108,9 +108,13 @@ impl Moment {
 impl Case {
     /// All that the table has for one moment.
     pub fn all(moment: Moment) -> impl Iterator<Item = Self> {
-        let cases = PLACES
-            .into_iter()
-            .flat_map(move |place| HOLDINGS.map(move |held| Self { place, held, moment }));
+        let cases = PLACES.into_iter().flat_map(move |place| {
+            HOLDINGS.map(move |held| Self {
+                place,
+                held,
+                moment,
+            })
+        });
         // With another guard nothing would be closed in vain.
         cases.filter(|case| case.moment != Moment::CloseInVain || case.held != Held::Guard)
     }
