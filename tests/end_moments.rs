@@ -118,6 +118,11 @@ fn serve_loses_nothing_when_the_answer_and_the_end_come_at_once() {
 }
 
 #[test]
+fn serve_tells_that_answers_could_not_be_written() {
+    all_cases_hold(Moment::ServeUnread);
+}
+
+#[test]
 fn connection_ends_by_itself_when_the_peer_has_parted() {
     all_cases_hold(Moment::PeerParts);
 }

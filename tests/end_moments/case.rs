@@ -45,6 +45,8 @@ pub enum Moment {
     ServeInputEnds,
     /// Our end serves, and the answer and both end packets come in one write.
     ServeAllAtOnce,
+    /// Our end serves, and the peer sends both end packets, but reads nothing more.
+    ServeUnread,
     /// The peer sends both end packets, and nobody here closes anything.
     PeerParts,
     /// The peer sends both end packets, and goes on to read while we close.

@@ -43,6 +43,7 @@ pub fn play(case: Case) {
         Moment::Close | Moment::Drop | Moment::Shutdown => story.we_close(guard),
         Moment::CloseInVain | Moment::Abort => story.we_are_cut(guard),
         Moment::ServePeerFinishes => story.peer_finishes(guard),
+        Moment::ServeUnread => story.peer_reads_no_more(guard),
         _ => story.peer_ends(guard),
     }
 }
@@ -160,6 +161,24 @@ impl Story {
             Moment::Abort => self.wire.assert_no_end_packets(),
             _ => self.wire.assert_cut(),
         }
+    }
+
+    /// The write error is told, and what it has lost is counted.
+    fn peer_reads_no_more(mut self, guard: OpenGuard) {
+        let serving = self.end(guard);
+        self.wire.stop_reading();
+        self.wire.part();
+        let is_kept = self.case.held == Held::Responder;
+        if is_kept {
+            self.release("");
+        }
+        let report = take(&serving).unwrap();
+        let is_write = |cause: &Error| matches!(cause, Error::Write(_));
+        assert!(report.cause().is_some_and(is_write), "{report:?}");
+        let unanswered = 1 + u64::from(self.case.place.depth()) + u64::from(is_kept);
+        assert_eq!(report.answers_lost(), unanswered, "{report:?}");
+        self.release("unknown");
+        self.assert_over(report);
     }
 
     fn peer_finishes(mut self, guard: OpenGuard) {

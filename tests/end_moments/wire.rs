@@ -45,6 +45,11 @@ impl Wire {
         self.peer.close_write();
     }
 
+    /// What is written to the peer from now on fails.
+    pub fn stop_reading(&self) {
+        self.peer.close_read();
+    }
+
     /// Reads until a request with this payload has come.
     pub fn request(&mut self, payload: &str) -> Packet {
         self.until(&format!("the request {payload:?}"), |packet| {
