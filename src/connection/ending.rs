@@ -272,6 +272,8 @@ impl Session {
     }
 
     fn conclude(&self, shared: &mut Shared, transport: Option<Transport>) {
+        // After a write error there is nobody who could answer what a responder still holds.
+        shared.state.give_up_serving();
         shared.summary = Some(shared.summarize());
         shared.returned = transport;
         shared.closing = Closing::Done;

@@ -158,9 +158,7 @@ impl<W> State<W> {
         }
         let closed = Arc::clone(self.closed.get_or_insert(first));
         let failed = self.fail_calls(&closed, last_handed_over, false);
-        self.serving_bytes = 0;
-        let unanswered = u64::try_from(self.serving.drain().count()).unwrap_or(u64::MAX);
-        self.left_unsent(unanswered);
+        let unanswered = self.give_up_serving();
         self.finish_requests();
         let goodbye = self.output == Output::Finished && unanswered == 0;
         if goodbye {
@@ -169,6 +167,14 @@ impl<W> State<W> {
             self.output = Output::Over;
         }
         (failed, goodbye)
+    }
+
+    /// Counts what has been accepted and can never be answered any more; returns how many these are.
+    pub(in crate::connection) fn give_up_serving(&mut self) -> u64 {
+        self.serving_bytes = 0;
+        let unanswered = u64::try_from(self.serving.drain().count()).unwrap_or(u64::MAX);
+        self.left_unsent(unanswered);
+        unanswered
     }
 
     /// `END_OF_STREAM` has been flushed.

@@ -344,3 +344,18 @@ fn requests_can_be_finished_between_a_write_error_and_its_cause() {
         assert!(matches!(error.cause(), Error::Write(_)), "{error:?}");
     }
 }
+
+/// A responder that outlives the connection loses its answer, which is counted once.
+#[test]
+fn what_is_given_up_unanswered_is_counted_once() {
+    let mut end = End::<()>::new();
+    end.asked(5);
+    end.asked(6);
+    let error = Error::Write(Arc::new(std::io::ErrorKind::BrokenPipe.into()));
+    end.state.stop_output(&error, 0, 0);
+    assert!(!end.answer(5), "it cannot be sent");
+    assert_eq!(end.state.give_up_serving(), 1);
+    assert!(!end.answer(6));
+    assert_eq!(end.state.give_up_serving(), 0);
+    assert_eq!(end.state.losses().answers_lost, 2);
+}
