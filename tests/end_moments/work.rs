@@ -114,21 +114,27 @@ impl Work {
                 started.unwrap();
                 caller.answer(work.run(&incoming));
             }),
-            Place::Waker => Task::start(async move {
-                start(&incoming).await.unwrap();
-                work.hold(&incoming);
-                let first = incoming.connection().submit(ask("first"));
-                let first = match first {
-                    Ok(pending) => pending.await,
-                    Err(error) => Err(error),
-                };
-                let second = match incoming.connection().submit(ask("second")) {
-                    Ok(pending) => pending.await,
-                    Err(error) => Err(error),
-                };
-                caller.answer(format!("{} {}", told(&first), told(&second)));
-                drop(incoming);
-            }),
+            // Not on the handler's own thread, which might poll it again if the answer comes at once: the
+            // results of a worker hold nothing open.
+            Place::Waker => {
+                spawn("starts", move || {
+                    Task::start(async move {
+                        start(&incoming).await.unwrap();
+                        work.hold(&incoming);
+                        let first = incoming.connection().submit(ask("first"));
+                        let first = match first {
+                            Ok(pending) => pending.await,
+                            Err(error) => Err(error),
+                        };
+                        let second = match incoming.connection().submit(ask("second")) {
+                            Ok(pending) => pending.await,
+                            Err(error) => Err(error),
+                        };
+                        caller.answer(format!("{} {}", told(&first), told(&second)));
+                        drop(incoming);
+                    })
+                });
+            }
             Place::Decode => {
                 spawn("decodes", move || {
                     let decoded = start(&incoming)
