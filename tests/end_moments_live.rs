@@ -368,9 +368,10 @@ fn chains_of_calls_back_and_forth_are_answered_when_an_end_closes_at_any_depth()
         let played = std::panic::catch_unwind(|| {
             watched(move || chain(&name, &mut Rng::with_seed(seed)));
         });
-        if played.is_err() {
-            panic!("chain {time} failed: PACKETSTREAM_TEST_SEED={seed}");
-        }
+        assert!(
+            played.is_ok(),
+            "chain {time} failed: PACKETSTREAM_TEST_SEED={seed}"
+        );
     }
     assert_no_thread_is_named("chain:");
 }

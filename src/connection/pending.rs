@@ -74,7 +74,8 @@ pub struct PendingResponse<T = Response> {
     shared: Arc<OneShot>,
     key: Key,
     number: u64,
-    label: Option<Box<str>>,
+    /// Most have none, which takes little room.
+    label: Option<Box<Label>>,
     /// When the time given to the request is over.
     deadline: Option<Instant>,
     /// No other request was unanswered when this was made.
@@ -82,10 +83,12 @@ pub struct PendingResponse<T = Response> {
     waited: Waited,
     decode: Option<Decode<T>>,
     /// Made by the first poll, callback or set.
-    watch: Option<Watch>,
+    watch: Option<Box<Watch>>,
     /// Gone once the answer has been taken.
     reference: Option<Reference>,
 }
+
+struct Label(Box<str>);
 
 impl PendingResponse {
     pub(super) fn new(
@@ -101,7 +104,7 @@ impl PendingResponse {
             shared,
             key,
             number,
-            label,
+            label: label.map(|label| Box::new(Label(label))),
             deadline,
             is_alone,
             waited: Waited::default(),
@@ -176,10 +179,6 @@ impl<T> PendingResponse<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[expect(
-        clippy::result_large_err,
-        reason = "it is no error, and nothing is allocated to give it back"
-    )]
     pub fn wait_timeout(self, timeout: Duration) -> Result<Result<T>, Self> {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.wait_deadline(deadline),
@@ -193,10 +192,6 @@ impl<T> PendingResponse<T> {
     /// # Errors
     ///
     /// Those of [`wait_timeout`](Self::wait_timeout).
-    #[expect(
-        clippy::result_large_err,
-        reason = "it is no error, and nothing is allocated to give it back"
-    )]
     pub fn wait_deadline(mut self, deadline: Instant) -> Result<Result<T>, Self> {
         match self.deadline {
             Some(own) if own <= deadline => Ok(self.wait()),
@@ -402,7 +397,7 @@ impl<T> PendingResponse<T> {
 
     /// Returns the label of the request, if it has one.
     pub fn label(&self) -> Option<&str> {
-        self.label.as_deref()
+        self.label.as_ref().map(|label| &*label.0)
     }
 
     fn session(&self) -> Option<&Arc<Session>> {
@@ -412,7 +407,8 @@ impl<T> PendingResponse<T> {
     /// For a set: has `notice` called when waiting would not block.
     pub(super) fn notify(&mut self, notice: impl FnOnce() + Send + 'static) {
         self.shared.notify(Box::new(notice));
-        self.watch.get_or_insert_with(|| Watch::new(&self.shared));
+        self.watch
+            .get_or_insert_with(|| Box::new(Watch::new(&self.shared)));
     }
 
     /// For a set: says that somebody begins to wait.
@@ -435,7 +431,7 @@ impl<T> fmt::Debug for PendingResponse<T> {
         f.debug_struct("PendingResponse")
             .field("channel", &self.channel().get())
             .field("tag", &self.tag().get())
-            .field("label", &self.label)
+            .field("label", &self.label())
             .field("is_finished", &self.shared.is_settled())
             .finish_non_exhaustive()
     }

@@ -35,7 +35,8 @@ impl<T> Future for PendingResponse<T> {
             Poll::Ready(self.decode(answer))
         } else {
             let this = &mut *self;
-            this.watch.get_or_insert_with(|| Watch::new(&this.shared));
+            this.watch
+                .get_or_insert_with(|| Box::new(Watch::new(&this.shared)));
             if let Some(session) = self.session() {
                 session.flush_request(self.number, MayWrite::Never);
             }
@@ -60,7 +61,9 @@ impl<T> PendingResponse<T> {
             session.give_up(self.key, Error::TimedOut);
             return;
         }
-        let watch = self.watch.get_or_insert_with(|| Watch::new(&self.shared));
+        let watch = self
+            .watch
+            .get_or_insert_with(|| Box::new(Watch::new(&self.shared)));
         if let Err(error) = watch.limit(session, deadline, self.number, self.key) {
             session.give_up(self.key, |outcome| error.about(outcome));
         }

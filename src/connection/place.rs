@@ -159,9 +159,10 @@ fn is(of: &Weak<Session>, session: &Session) -> bool {
 
 /// Since when handlers have waited for one thing, in however many pieces: the age of their wait.
 ///
-/// Dropping it ends the wait, if it has run out and been kept.
-#[derive(Debug, Default)]
-pub(super) struct Waited(Cell<Option<Instant>>);
+/// Dropping it ends the wait, if it has run out and been kept. Most are never set, and take little
+/// room then.
+#[derive(Default)]
+pub(super) struct Waited(Cell<Option<Box<Instant>>>);
 
 impl Waited {
     /// What it was waited for has come, or is given up.
@@ -216,9 +217,10 @@ pub(super) fn wait_lending(
     let began = match waited {
         None => now,
         Some(waited) => {
-            let began = waited.0.get().unwrap_or(now);
+            let began = waited.0.take().unwrap_or_else(|| Box::new(now));
+            let age = *began;
             waited.0.set(Some(began));
-            began
+            age
         }
     };
     let square = loaned.lent.saturating_mul(loaned.lent);

@@ -12,8 +12,7 @@ use crate::error::Result;
 /// Who listens to a one-shot, and the time limit of its request. Dropping it takes both back.
 pub(super) struct Watch {
     one_shot: Arc<OneShot>,
-    /// Most have none.
-    limit: Option<Box<Limit>>,
+    limit: Option<Limit>,
 }
 
 struct Limit {
@@ -41,11 +40,11 @@ impl Watch {
     ) -> Result<()> {
         if self.limit.is_none() {
             session.limit(deadline, number, key)?;
-            self.limit = Some(Box::new(Limit {
+            self.limit = Some(Limit {
                 session: Arc::clone(session),
                 deadline,
                 number,
-            }));
+            });
         }
         Ok(())
     }

@@ -147,7 +147,7 @@ pub fn play(number: usize, taking: Taking, end: End) {
         told,
     };
     match end {
-        End::Close => story.we_close(guard, |guard| guard.close()),
+        End::Close => story.we_close(guard, OpenGuard::close),
         End::Shutdown => story.we_close(guard, |guard| guard.shutdown(Some(LINGER))),
         End::Drop => story.guard_is_dropped(guard),
         End::CloseInVain => story.in_vain(guard),

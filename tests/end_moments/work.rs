@@ -132,7 +132,7 @@ impl Work {
                         };
                         caller.answer(format!("{} {}", told(&first), told(&second)));
                         drop(incoming);
-                    })
+                    });
                 });
             }
             Place::Decode => {
