@@ -286,10 +286,22 @@ impl Stuck {
     }
 }
 
+/// Whether this process ignores a signal, as its children then do, and go on doing.
+fn is_ignored_here(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 #[test]
 fn a_temporary_file_tells_what_it_is_and_is_gone_after_signals() {
     common::watched(|| {
         for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
+            if is_ignored_here(number) {
+                eprintln!("NOT TRIED: these tests were started with SIG{name} ignored");
+                continue;
+            }
             let stuck = Stuck::start("");
             stuck.signal(name);
             assert_eq!(stuck.finish(), Some(number));
