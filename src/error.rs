@@ -105,6 +105,11 @@ pub enum Error {
     #[error("{0}")]
     NotPacketstream(Arc<str>),
 
+    /// The connection was opened by another process, of which this one is a fork: none of its threads
+    /// are here, and its streams are not ours to touch, see [`Connection`](crate::Connection#fork).
+    #[error("the connection belongs to the process that opened it, of which this is a fork")]
+    OtherProcess(Outcome),
+
     /// A thread of the connection panicked. This is a bug in this crate, or a panic in the
     /// `Read`, `BufRead` or `Write` of the transport.
     #[error("a thread of the connection panicked: {0}")]
@@ -238,6 +243,7 @@ impl Error {
             Self::Unanswered { outcome, .. }
             | Self::Spawn { outcome, .. }
             | Self::Cancelled(outcome)
+            | Self::OtherProcess(outcome)
             | Self::TimedOut(outcome)
             | Self::WouldDeadlock(outcome) => *outcome,
             Self::Rejected(rejection) => rejection.outcome(),
@@ -300,6 +306,7 @@ impl Error {
                 | Self::EndOfInput(_)
                 | Self::LingerExpired
                 | Self::NotPacketstream(_)
+                | Self::OtherProcess(_)
                 | Self::Panicked(_)
                 | Self::PeerClosed
                 | Self::PeerNotReading { .. }
@@ -339,6 +346,7 @@ impl Error {
             | Self::Payload(_)
             | Self::PeerNotReading { .. } => Some(Blame::Peer),
             Self::Closed
+            | Self::OtherProcess(_)
             | Self::RequestsFinished
             | Self::StillOpen
             | Self::Taken

@@ -31,6 +31,8 @@ fn all() -> Vec<Error> {
         Error::Full,
         Error::LingerExpired,
         Error::NotPacketstream(words()),
+        Error::OtherProcess(Outcome::NotSent),
+        Error::OtherProcess(Outcome::Unknown),
         Error::Panicked(words()),
         Error::Payload(Arc::from(BoxError::from("what is that?"))),
         Error::PeerClosed,
@@ -87,6 +89,7 @@ fn rule(error: &Error) -> (Outcome, Option<Blame>, bool) {
         | Error::NotPacketstream(_)
         | Error::PeerNotReading { .. } => (Unknown, Some(Peer), true),
         Error::Full => (NotSent, None, false),
+        Error::OtherProcess(outcome) => (*outcome, Some(Caller), true),
         // The connection goes on.
         Error::Payload(_) => (Unknown, Some(Peer), false),
         Error::Rejected(rejection) => {

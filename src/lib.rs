@@ -142,6 +142,7 @@
 
 mod connection;
 mod error;
+mod home;
 mod outcome;
 pub mod payload;
 mod rejection;

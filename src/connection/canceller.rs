@@ -24,12 +24,12 @@ impl Canceller {
     }
 
     /// Cancels the request and wakes who waits for it with [`Error::Cancelled`](crate::Error::Cancelled); returns `false`
-    /// if it was settled before.
+    /// if it was settled before, and in a fork of the process that made the request.
     #[doc(alias = "RequestState.cancel")]
     pub fn cancel(&self) -> bool {
         self.session
             .upgrade()
-            .is_some_and(|session| session.cancel(self.key).is_some())
+            .is_some_and(|session| !session.home.is_left() && session.cancel(self.key).is_some())
     }
 }
 

@@ -277,6 +277,7 @@ impl Session {
         shared.summary = Some(shared.summarize());
         shared.returned = transport;
         shared.closing = Closing::Done;
+        self.opener.store(0, Ordering::Relaxed);
         self.progress.notify_all();
     }
 

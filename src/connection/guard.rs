@@ -6,6 +6,7 @@ use std::ops::Deref;
 use super::Connection;
 use super::reference::Reference;
 use super::report::{CloseReport, Summary};
+use crate::error::Error;
 
 /// Keeps a connection open while it exists.
 ///
@@ -74,6 +75,9 @@ impl OpenGuard {
         let Some(reference) = self.reference.take() else {
             return CloseReport::unfinished(Summary::default(), false);
         };
+        if reference.session().home.is_left() {
+            return CloseReport::of_other_process();
+        }
         let (session, is_last) = reference.close();
         if is_last {
             session.close(session.config.linger)
@@ -109,6 +113,9 @@ impl OpenGuard {
         let Some(reference) = self.reference.take() else {
             return CloseReport::unfinished(Summary::default(), false);
         };
+        if reference.session().home.is_left() {
+            return CloseReport::of_other_process();
+        }
         // How it ended is in the report.
         let _ = reference.session().wait_end_of_stream();
         let (session, _) = reference.close();
@@ -134,7 +141,9 @@ impl Drop for OpenGuard {
             return;
         }
         let report = session.close(session.config.linger);
-        if let Some(cause) = report.cause() {
+        // A logger may have been in use when the process was forked.
+        let cause = report.cause();
+        if let Some(cause) = cause.filter(|cause| !matches!(cause, Error::OtherProcess(_))) {
             log::warn!(
                 target: super::LOG,
                 "{}: closed out of order: {cause}{}",

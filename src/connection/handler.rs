@@ -217,6 +217,10 @@ impl Drop for Incoming {
     /// Leaves the memory of a long payload to the next one.
     fn drop(&mut self) {
         let session = &self.origin.session;
+        // Elsewhere it may be a copy in a fork, which must not wait for a lock.
+        if !place::is_worker() && session.home.is_left() {
+            return;
+        }
         if session.spare.keep(self.request.take_payload()) {
             session.outbox.ring();
         }
@@ -317,7 +321,9 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
+        if let Some(session) = self.session.take()
+            && !session.home.is_left()
+        {
             session.answer(self.key, Err("its responder was dropped".into()));
         }
     }

@@ -7,6 +7,7 @@ mod company;
 mod decode;
 mod duty;
 mod ending;
+mod facts;
 mod foreign;
 mod guard;
 mod handler;
@@ -45,7 +46,7 @@ mod unread;
 mod watch;
 mod workers;
 
-use std::fmt;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -93,6 +94,20 @@ const LOG_WIRE: &str = "packetstream::wire";
 /// are named after the connection and what they were started for, and gone once it is closed. A
 /// receiver and a handler thread may have changed places.
 ///
+/// # Fork
+///
+/// An open connection belongs to the process that opened it. A fork has a copy of it without its
+/// threads, shares its streams, and has to leave both alone: open connections after `fork` or
+/// `daemon`, or close them before, and end a fork that has a copy of an open one with `exec` or
+/// `_exit`, without returning from a handler.
+///
+/// What a fork does to end a connection all the same returns at once: dropping guards, pending
+/// responses and responders, closing, [`shutdown`](Self::shutdown), [`abort`](Self::abort). Nothing is
+/// waited for, called, logged or written, and a child process is neither ended nor reaped. The cause
+/// in the report is [`Error::OtherProcess`], which is also the error of waiting for a pending
+/// response. Nothing else is looked after, since it would cost every call a system call: a request
+/// that is made in a fork may never return, or be written into the stream of its parent.
+///
 /// # Examples
 ///
 /// ```
@@ -127,6 +142,8 @@ struct Inner {
     life: Mutex<Life>,
     /// Signalled when an attempt to connect has ended.
     opened: Condvar,
+    /// The number of the process in which it is open, 0 for none: known without a lock.
+    opener: Arc<AtomicU32>,
 }
 
 /// Where transports come from.
@@ -162,6 +179,7 @@ impl Connection {
                 opening: None,
             }),
             opened: Condvar::new(),
+            opener: Arc::default(),
         };
         Self::from_inner(Arc::new(inner))
     }
@@ -204,8 +222,12 @@ impl Connection {
     /// - [`Error::Closed`] if the connection has been closed and is not on demand, or if it is
     ///   being closed and this is one of its own threads.
     /// - [`Error::Connect`] if the connector fails. The next attempt connects anew.
+    /// - [`Error::OtherProcess`] in a fork of the process that opened it.
     /// - [`Error::Spawn`] if the threads cannot be started.
     pub fn open(&self) -> Result<OpenGuard> {
+        if self.is_elsewhere() {
+            return Err(Error::OtherProcess(Outcome::NotSent));
+        }
         let reference = self.refer(Hold::Guard, None)?;
         Ok(OpenGuard::new(self.clone(), reference))
     }
@@ -299,7 +321,7 @@ impl Connection {
         if let Some(reading) = reading {
             pending.read_answer(reading);
         }
-        pending.wait()
+        pending.wait_in_call()
     }
 
     /// Takes what it sends out of the request; an error leaves all in it.
@@ -354,6 +376,7 @@ impl Connection {
     /// # Errors
     ///
     /// - [`Error::Closed`] if the connection is not open.
+    /// - [`Error::OtherProcess`] in a fork of the process that opened it.
     /// - What ended the connection, if it has ended out of order.
     #[doc(alias = "send_erq")]
     #[doc(alias = "end_requests")]
@@ -375,12 +398,6 @@ impl Connection {
         self.open_session()?.end_stream()
     }
 
-    fn open_session(&self) -> Result<Arc<Session>> {
-        self.session()
-            .filter(|session| !session.is_closing())
-            .ok_or(Error::Closed)
-    }
-
     /// Blocks until the peer has ended its stream, however it did.
     ///
     /// What it has asked may still be in the hands of handlers then. Returns at once if the
@@ -389,9 +406,13 @@ impl Connection {
     /// # Errors
     ///
     /// - What ended the stream, if it did not end between two packets.
+    /// - [`Error::OtherProcess`] in a fork of the process that opened it.
     /// - [`Error::WouldDeadlock`] on a thread that has to end it.
     #[doc(alias = "join_recv")]
     pub fn wait_end_of_stream(&self) -> Result<()> {
+        if self.is_elsewhere() {
+            return Err(Error::OtherProcess(Outcome::NotSent));
+        }
         match self.session() {
             Some(session) => session.wait_end_of_stream(),
             None => Ok(()),
@@ -405,6 +426,9 @@ impl Connection {
     /// [`in_progress`](CloseReport::in_progress).
     #[doc(alias = "join")]
     pub fn wait_closed(&self) -> CloseReport {
+        if self.is_elsewhere() {
+            return CloseReport::of_other_process();
+        }
         match self.session() {
             Some(session) => session.wait_closed(),
             None => CloseReport::finished(Summary::default(), None),
@@ -417,6 +441,9 @@ impl Connection {
     /// What holds it open finds it closed. If a close is running, it is given no longer than that.
     /// On a thread of any connection it goes on in the background.
     pub fn shutdown(&self, linger: Option<Duration>) -> CloseReport {
+        if self.is_elsewhere() {
+            return CloseReport::of_other_process();
+        }
         match self.session() {
             Some(session) => session.close(linger),
             None => CloseReport::finished(Summary::default(), None),
@@ -443,6 +470,9 @@ impl Connection {
     /// # }
     /// ```
     pub fn abort(&self) -> CloseReport {
+        if self.is_elsewhere() {
+            return CloseReport::of_other_process();
+        }
         match self.session() {
             Some(session) => {
                 session.set_aborted();
@@ -450,33 +480,5 @@ impl Connection {
             }
             None => CloseReport::finished(Summary::default(), None),
         }
-    }
-
-    /// Returns the counters of the present open period, or of the last one.
-    pub fn stats(&self) -> ConnectionStats {
-        self.session()
-            .map(|session| session.stats())
-            .unwrap_or_default()
-    }
-
-    /// Returns the name.
-    pub fn name(&self) -> &str {
-        &self.inner.config.name
-    }
-
-    /// Returns `true` if the connection was opened and is not being closed.
-    ///
-    /// The peer may have ended it all the same; only a request shows that.
-    pub fn is_open(&self) -> bool {
-        self.open_session().is_ok()
-    }
-}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("name", &self.name())
-            .field("is_open", &self.is_open())
-            .finish_non_exhaustive()
     }
 }

@@ -65,15 +65,20 @@ impl OpenCount {
         is_open
     }
 
-    /// Counts one less; `true` if none is left and the caller has to close the session.
+    /// Counts one less; `true` if none is left and the caller has to close the session. `may_close` is
+    /// asked before the lock is taken, and only if this was the last one.
     pub(super) fn release<S>(
         &self,
         hold: Hold,
+        may_close: impl FnOnce() -> bool,
         shared: &Mutex<S>,
         closing: impl FnOnce(&mut S) -> &mut Closing,
     ) -> bool {
         let weight = hold.weight();
-        if weight == 0 || self.references.fetch_sub(weight, Ordering::AcqRel) != weight {
+        if weight == 0
+            || self.references.fetch_sub(weight, Ordering::AcqRel) != weight
+            || !may_close()
+        {
             return false;
         }
         // Somebody may have opened it again in between, under this lock.

@@ -1,6 +1,8 @@
 //! How a connection comes to be open: once over a given transport, or anew on demand.
 
+use std::process;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
@@ -121,6 +123,7 @@ impl Connection {
     /// Makes a session the present one; returns the last one.
     pub(super) fn publish(&self, session: &Arc<Session>) -> Option<Arc<Session>> {
         let mut life = self.inner.life.lock();
+        self.inner.opener.store(process::id(), Ordering::Relaxed);
         if let Source::Fixed(first) = &self.inner.source {
             // Without the lock for each request. There is no second one.
             let _ = first.set(Arc::clone(session));

@@ -2,10 +2,11 @@
 
 #[path = "pending_callback.rs"]
 mod callback;
+#[path = "pending_facts.rs"]
+mod facts;
 #[path = "pending_future.rs"]
 mod future;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,6 @@ use super::state::Key;
 use super::watch::Watch;
 use crate::error::{BoxError, Error, Result};
 use crate::outcome::Outcome;
-use crate::wire::{ChannelId, Tag};
 
 /// The answer to a request that has been submitted, now or later.
 ///
@@ -89,6 +89,14 @@ pub struct PendingResponse<T = Response> {
 }
 
 struct Label(Box<str>);
+/// Who waits for an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiter {
+    /// A call that has just made the request, and must be quick.
+    Call,
+    /// Perhaps a fork of the process that made it.
+    Any,
+}
 
 impl PendingResponse {
     pub(super) fn new(
@@ -128,6 +136,7 @@ impl<T> PendingResponse<T> {
     /// - [`Error::Unanswered`] if the connection ended first.
     /// - [`Error::Cancelled`] if a [`Canceller`] was used.
     /// - [`Error::TimedOut`] if the [time given to the request](crate::Request::with_timeout) passed.
+    /// - [`Error::OtherProcess`] in a fork of the process that opened the connection.
     /// - [`Error::Payload`] if a decode function of [`and_then`](Self::and_then) failed.
     /// - [`Error::WouldDeadlock`] on a thread that the answer would have to come through; the
     ///   request is cancelled.
@@ -136,7 +145,16 @@ impl<T> PendingResponse<T> {
     ///
     /// If the decode function does: it runs on this thread.
     #[doc(alias = "join")]
-    pub fn wait(mut self) -> Result<T> {
+    pub fn wait(self) -> Result<T> {
+        self.wait_in(Waiter::Any)
+    }
+
+    /// The same, in a call that has just made the request.
+    pub(super) fn wait_in_call(self) -> Result<T> {
+        self.wait_in(Waiter::Call)
+    }
+
+    fn wait_in(mut self, waiter: Waiter) -> Result<T> {
         // Who waits need not be told in another way.
         self.watch = None;
         // Nobody else has it any more once the answer is there.
@@ -147,7 +165,7 @@ impl<T> PendingResponse<T> {
             }
             Err(shared) => self.shared = shared,
         }
-        match self.wait_until(self.deadline) {
+        match self.wait_until(self.deadline, waiter) {
             Some(result) => result,
             None => self.time_out(),
         }
@@ -195,7 +213,7 @@ impl<T> PendingResponse<T> {
     pub fn wait_deadline(mut self, deadline: Instant) -> Result<Result<T>, Self> {
         match self.deadline {
             Some(own) if own <= deadline => Ok(self.wait()),
-            _ => self.wait_until(Some(deadline)).ok_or(self),
+            _ => self.wait_until(Some(deadline), Waiter::Any).ok_or(self),
         }
     }
 
@@ -217,14 +235,6 @@ impl<T> PendingResponse<T> {
         Error::WouldDeadlock(cancelled.unwrap_or(Outcome::Unknown))
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    pub(super) fn waited(&self) -> &Waited {
-        &self.waited
-    }
-
     /// Reads the answer on this thread. If that does not succeed, it comes like any other.
     pub(super) fn read_answer(&self, reading: TakenReading) {
         if let Some(session) = self.session()
@@ -234,7 +244,7 @@ impl<T> PendingResponse<T> {
         }
     }
 
-    fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T>> {
+    fn wait_until(&mut self, deadline: Option<Instant>, waiter: Waiter) -> Option<Result<T>> {
         if let Some(answer) = self.shared.take() {
             return Some(self.decode(answer));
         }
@@ -242,6 +252,9 @@ impl<T> PendingResponse<T> {
             && place::must_not_wait_for(session)
         {
             return Some(Err(self.would_deadlock()));
+        }
+        if waiter == Waiter::Any && self.is_elsewhere() {
+            return Some(Err(Error::OtherProcess(Outcome::Unknown)));
         }
         let may_write = match deadline {
             None if self.is_alone => MayWrite::Briefly,
@@ -268,26 +281,15 @@ impl<T> PendingResponse<T> {
         decode(answer, self.decode.take(), &mut self.reference)
     }
 
-    /// Returns `true` if waiting would not block: the answer is here, or the
-    /// [time given to the request](crate::Request::with_timeout) is over.
-    #[doc(alias = "ready")]
-    pub fn is_finished(&self) -> bool {
-        let is_finished = self.shared.is_settled()
-            || self
-                .deadline
-                .is_some_and(|deadline| deadline <= Instant::now());
-        if !is_finished {
-            self.waited.poll();
-        }
-        is_finished
-    }
-
     /// Gives the request up; returns whether it may still be run.
     ///
     /// A request that has not been sent is never sent. The protocol has no way to tell the peer
     /// about the others: they are run, count against the limits until their answer comes, and
     /// that is dropped. [`Outcome::Unknown`] is also returned if the answer is here already.
     pub fn cancel(mut self) -> Outcome {
+        if self.is_elsewhere() {
+            return Outcome::Unknown;
+        }
         // Nobody is left who has to be told.
         self.watch = None;
         let outcome = match self.session() {
@@ -385,21 +387,6 @@ impl<T> PendingResponse<T> {
         }
     }
 
-    /// Returns the tag of the request, as it is on the wire.
-    pub fn tag(&self) -> Tag {
-        self.key.1
-    }
-
-    /// Returns the channel of the request.
-    pub fn channel(&self) -> ChannelId {
-        self.key.0
-    }
-
-    /// Returns the label of the request, if it has one.
-    pub fn label(&self) -> Option<&str> {
-        self.label.as_ref().map(|label| &*label.0)
-    }
-
     fn session(&self) -> Option<&Arc<Session>> {
         self.reference.as_ref().map(Reference::session)
     }
@@ -423,16 +410,5 @@ impl<T> PendingResponse<T> {
             }
             _ => Ok(()),
         }
-    }
-}
-
-impl<T> fmt::Debug for PendingResponse<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingResponse")
-            .field("channel", &self.channel().get())
-            .field("tag", &self.tag().get())
-            .field("label", &self.label())
-            .field("is_finished", &self.shared.is_settled())
-            .finish_non_exhaustive()
     }
 }

@@ -10,7 +10,8 @@ use parking_lot::{Condvar, Mutex};
 use super::message::Response;
 use super::pending::PendingResponse;
 use super::place;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::outcome::Outcome;
 
 /// A set of pending responses, of one connection or of several, collected in the order in which
 /// they complete.
@@ -167,6 +168,12 @@ impl<T> PendingSet<T> {
                 && let Some(pending) = self.remove(number)
             {
                 return Some((number, Err(pending.would_deadlock())));
+            }
+            if let Some((&number, pending)) = self.members.iter().next()
+                && pending.is_elsewhere()
+            {
+                self.remove(number);
+                return Some((number, Err(Error::OtherProcess(Outcome::Unknown))));
             }
             let first = self.deadlines.first().map(|(deadline, _)| *deadline);
             let until = match (deadline, first) {

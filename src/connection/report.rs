@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::state::Losses;
 use crate::error::{Error, Result};
+use crate::outcome::Outcome;
 use crate::transport::Transport;
 
 /// How a connection ended, and what was lost.
@@ -68,8 +69,19 @@ impl CloseReport {
         }
     }
 
+    /// Of a connection of another process, of which this is a fork: nothing was done here.
+    pub(super) fn of_other_process() -> Self {
+        let summary = Summary {
+            cause: Some(Arc::new(Error::OtherProcess(Outcome::Unknown))),
+            ..Summary::default()
+        };
+        Self::unfinished(summary, false)
+    }
+
     /// Returns what ended the connection out of order: a transport that failed, a peer that broke
     /// the protocol, a forced end. `None` if it ended in order.
+    ///
+    /// In a fork of the process that opened it, it is [`Error::OtherProcess`] and nothing was closed.
     ///
     /// The end of the input between two packets counts as order, see
     /// [`peer_said_goodbye`](Self::peer_said_goodbye).

@@ -40,7 +40,8 @@
 //!    left to the sender, which looks at it under `shared` before it rests.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -63,6 +64,7 @@ use super::timer::Timer;
 use super::workers::Job;
 use super::{Connection, receiver, sender};
 use crate::error::{Error, Result};
+use crate::home::Home;
 use crate::outcome::Outcome;
 use crate::sync::{Condvar, Mutex};
 use crate::transport::{BoxedReader, BoxedWriter, Hooks, Transport, TransportParts};
@@ -101,6 +103,10 @@ pub(super) struct Session {
     pub(super) is_peer_gone: AtomicBool,
     /// The threads that need it hold it: weak, or an open connection would never be freed.
     pub(super) connection: Weak<super::Inner>,
+    /// The process that opened it. In another one nothing may be done with it.
+    pub(super) home: Home,
+    /// The connection's, to be set to none at the end.
+    pub(super) opener: Arc<AtomicU32>,
     references: OpenCount,
 }
 
@@ -264,6 +270,8 @@ impl Session {
             closer: Mutex::default(),
             is_peer_gone: AtomicBool::new(false),
             connection: connection.downgrade(),
+            home: Home::here(),
+            opener: connection.opener(),
             references: OpenCount::one(hold),
             config,
         });
@@ -345,15 +353,29 @@ impl Session {
     }
 
     /// Counts one reference less; `true` if the caller has to close the session.
-    pub(super) fn release(&self, hold: Hold) -> bool {
-        self.references
-            .release(hold, &self.shared, |shared| &mut shared.closing)
+    pub(super) fn release(self: &Arc<Self>, hold: Hold) -> bool {
+        self.references.release(
+            hold,
+            || self.is_here_or_stays(),
+            &self.shared,
+            |shared| &mut shared.closing,
+        )
     }
 
     /// Counts one guard less, to close; `true` if the caller has to close the session.
     pub(super) fn release_guard(&self) -> bool {
         self.references
             .close(&self.shared, |shared| &mut shared.closing)
+    }
+
+    /// Whether this is the process that opened it. If not, nothing of it is ever dropped here: that
+    /// may flush into a stream of the process which it belongs to.
+    fn is_here_or_stays(self: &Arc<Self>) -> bool {
+        let is_here = !self.home.is_left();
+        if !is_here {
+            let _stays = ManuallyDrop::new(Arc::clone(self));
+        }
+        is_here
     }
 
     /// Counts one more reference unless the session is being closed.

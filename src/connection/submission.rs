@@ -132,6 +132,9 @@ impl Session {
         if place::must_not_wait_for(self) {
             return Err(Error::WouldDeadlock(Outcome::NotSent));
         }
+        if self.home.is_left() {
+            return Err(Error::OtherProcess(Outcome::NotSent));
+        }
         let ticket = shared.next_submitter;
         shared.next_submitter += 1;
         shared.submitters.push_back(ticket);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::Transport;
+use crate::home::Home;
 
 /// How much waits between a writer and its reader at most, as in a pipe on Linux.
 const CAPACITY: usize = 64 * 1024;
@@ -78,6 +79,8 @@ struct Pipe {
     readable: Condvar,
     /// Notified when room comes or an end closes.
     writable: Condvar,
+    /// A fork has a copy of both ends, with the lock as it was.
+    home: Home,
 }
 
 #[derive(Default)]
@@ -168,7 +171,9 @@ impl BufRead for PipeReader {
 
 impl Drop for PipeReader {
     fn drop(&mut self) {
-        self.pipe.close_reader();
+        if !self.pipe.home.is_left() {
+            self.pipe.close_reader();
+        }
     }
 }
 
@@ -188,7 +193,9 @@ impl Write for PipeWriter {
 
 impl Drop for PipeWriter {
     fn drop(&mut self) {
-        self.pipe.close_writer();
+        if !self.pipe.home.is_left() {
+            self.pipe.close_writer();
+        }
     }
 }
 

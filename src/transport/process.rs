@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::home::Home;
+
 /// How long a child may take to exit once its transport was dropped, before it is killed.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 
@@ -26,6 +28,7 @@ pub(super) struct Process {
     changed: Condvar,
     /// Whether this end has killed it.
     was_killed: AtomicBool,
+    home: Home,
     pub(super) stdin: Stdin,
 }
 
@@ -46,6 +49,7 @@ impl Process {
             child: Mutex::new(child),
             changed: Condvar::new(),
             was_killed: AtomicBool::new(false),
+            home: Home::here(),
             stdin,
         }
     }
@@ -100,7 +104,12 @@ impl Process {
     }
 
     /// Lets the child exit until the deadline, then kills it; reaps it in any case.
+    ///
+    /// A fork of this process has no part in it: the child is its parent's.
     fn finish(self: Arc<Self>, deadline: Option<Instant>) {
+        if self.home.is_left() {
+            return;
+        }
         self.stdin.close();
         if self.exit_by(deadline) != Exit::Running {
             return;

@@ -25,7 +25,7 @@ impl Session {
     fn release(&self, hold: Hold) -> usize {
         usize::from(
             self.references
-                .release(hold, &self.closing, |closing| closing),
+                .release(hold, || true, &self.closing, |closing| closing),
         )
     }
 

@@ -151,9 +151,12 @@ impl Session {
 
     /// Lets a reference go; starts the close if that was the last, and returns its goodbyes.
     fn release_and_close(&self) -> Option<(bool, bool)> {
-        let is_last = self
-            .references
-            .release(Hold::Guard, &self.shared, |shared| &mut shared.closing);
+        let is_last = self.references.release(
+            Hold::Guard,
+            || true,
+            &self.shared,
+            |shared| &mut shared.closing,
+        );
         is_last.then(|| {
             let mut shared = self.shared.lock();
             shared.state.close();
