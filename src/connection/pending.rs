@@ -74,21 +74,26 @@ pub struct PendingResponse<T = Response> {
     shared: Arc<OneShot>,
     key: Key,
     number: u64,
-    /// Most have none, which takes little room.
-    label: Option<Box<Label>>,
     /// When the time given to the request is over.
     deadline: Option<Instant>,
     /// No other request was unanswered when this was made.
     is_alone: bool,
     waited: Waited,
     decode: Option<Decode<T>>,
-    /// Made by the first poll, callback or set.
-    watch: Option<Box<Watch>>,
+    /// Most have none, which takes little room.
+    extras: Option<Box<Extras>>,
     /// Gone once the answer has been taken.
     reference: Option<Reference>,
 }
 
-struct Label(Box<str>);
+/// What few pending responses have.
+#[derive(Default)]
+struct Extras {
+    label: Option<Box<str>>,
+    /// Made by the first poll, callback or set.
+    watch: Option<Watch>,
+}
+
 /// Who waits for an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waiter {
@@ -112,13 +117,17 @@ impl PendingResponse {
             shared,
             key,
             number,
-            label: label.map(|label| Box::new(Label(label))),
             deadline,
             is_alone,
             waited: Waited::default(),
             // Without a size, so boxing it does not allocate.
             decode: Some(Box::new(Ok)),
-            watch: None,
+            extras: label.map(|label| {
+                Box::new(Extras {
+                    label: Some(label),
+                    watch: None,
+                })
+            }),
             reference: Some(reference),
         }
     }
@@ -156,7 +165,7 @@ impl<T> PendingResponse<T> {
 
     fn wait_in(mut self, waiter: Waiter) -> Result<T> {
         // Who waits need not be told in another way.
-        self.watch = None;
+        self.unwatch();
         // Nobody else has it any more once the answer is there.
         match Arc::try_unwrap(self.shared) {
             Ok(settled) => {
@@ -277,7 +286,7 @@ impl<T> PendingResponse<T> {
     }
 
     fn decode(&mut self, answer: Answer) -> Result<T> {
-        self.watch = None;
+        self.unwatch();
         decode(answer, self.decode.take(), &mut self.reference)
     }
 
@@ -291,7 +300,7 @@ impl<T> PendingResponse<T> {
             return Outcome::Unknown;
         }
         // Nobody is left who has to be told.
-        self.watch = None;
+        self.unwatch();
         let outcome = match self.session() {
             Some(session) => session.cancel(self.key),
             None => None,
@@ -377,13 +386,25 @@ impl<T> PendingResponse<T> {
             shared: self.shared,
             key: self.key,
             number: self.number,
-            label: self.label,
             deadline: self.deadline,
             is_alone: self.is_alone,
             waited: self.waited,
             decode: Some(Box::new(both)),
-            watch: self.watch,
+            extras: self.extras,
             reference: self.reference,
+        }
+    }
+
+    /// Takes note that it has left something with others; returns what takes that back.
+    fn watched(&mut self) -> &mut Watch {
+        let extras = self.extras.get_or_insert_default();
+        extras.watch.get_or_insert_with(|| Watch::new(&self.shared))
+    }
+
+    /// Takes back what it has left with others.
+    fn unwatch(&mut self) {
+        if let Some(extras) = &mut self.extras {
+            extras.watch = None;
         }
     }
 
@@ -394,8 +415,7 @@ impl<T> PendingResponse<T> {
     /// For a set: has `notice` called when waiting would not block.
     pub(super) fn notify(&mut self, notice: impl FnOnce() + Send + 'static) {
         self.shared.notify(Box::new(notice));
-        self.watch
-            .get_or_insert_with(|| Box::new(Watch::new(&self.shared)));
+        self.watched();
     }
 
     /// For a set: says that somebody begins to wait.

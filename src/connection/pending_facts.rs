@@ -33,7 +33,7 @@ impl<T> PendingResponse<T> {
 
     /// Returns the label of the request, if it has one.
     pub fn label(&self) -> Option<&str> {
-        self.label.as_ref().map(|label| &*label.0)
+        self.extras.as_ref()?.label.as_deref()
     }
 
     pub(in crate::connection) fn deadline(&self) -> Option<Instant> {

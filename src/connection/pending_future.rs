@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::{MayWrite, PendingResponse, Watch};
+use super::{MayWrite, PendingResponse};
 use crate::error::{Error, Result};
 
 /// The [time given to the request](crate::Request::with_timeout) holds here too: the task is woken
@@ -34,9 +35,7 @@ impl<T> Future for PendingResponse<T> {
             self.waited.end();
             Poll::Ready(self.decode(answer))
         } else {
-            let this = &mut *self;
-            this.watch
-                .get_or_insert_with(|| Box::new(Watch::new(&this.shared)));
+            self.watched();
             if let Some(session) = self.session() {
                 session.flush_request(self.number, MayWrite::Never);
             }
@@ -56,15 +55,13 @@ impl<T> PendingResponse<T> {
         if self.shared.is_settled() {
             return;
         }
-        let session = reference.session();
+        let session = Arc::clone(reference.session());
         if deadline <= Instant::now() {
             session.give_up(self.key, Error::TimedOut);
             return;
         }
-        let watch = self
-            .watch
-            .get_or_insert_with(|| Box::new(Watch::new(&self.shared)));
-        if let Err(error) = watch.limit(session, deadline, self.number, self.key) {
+        let (number, key) = (self.number, self.key);
+        if let Err(error) = self.watched().limit(&session, deadline, number, key) {
             session.give_up(self.key, |outcome| error.about(outcome));
         }
     }
