@@ -65,16 +65,40 @@ const NOT_RUN_BEGINNINGS: [&[u8]; 2] = [rejection_text::UNKNOWN_TYPE, rejection_
 /// What a handler's own rejection begins with, if its text would say that the handler did not run.
 const HANDLER_RAN: &[u8] = b"handler: ";
 
+/// Whether a text is that of [`rejection_text::request_too_long`], with whatever numbers.
+fn is_request_too_long(text: &[u8]) -> bool {
+    let [before, between] = rejection_text::REQUEST_TOO_LONG;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.strip_prefix(before)?.split_once(between))
+        .is_some_and(|(len, limit)| is_number(len) && is_number(limit))
+}
+
 pub(crate) mod rejection_text {
     pub(crate) const NO_HANDLER: &[u8] = b"no request handler";
     pub(crate) const NO_LONGER_ALLOWED: &[u8] = b"requests no longer allowed";
     pub(crate) const SHUTTING_DOWN: &[u8] = b"rejecting request: shutting down";
     pub(crate) const BUSY: &[u8] = b"rejecting request: busy";
+    /// The length of the request stands between them, and the limit follows.
+    pub(crate) const REQUEST_TOO_LONG: [&str; 2] =
+        ["rejecting request: ", " bytes are more than the limit of "];
     pub(crate) const FAILED: &[u8] = b"exception during handler";
     /// A number follows.
     pub(crate) const UNKNOWN_TYPE: &[u8] = b"unknown request type ";
     /// What is wrong follows.
     pub(crate) const UNDECODABLE: &[u8] = b"undecodable request: ";
+
+    /// What is said to a request of `len` bytes.
+    pub(crate) fn request_too_long(len: u64, limit: u64) -> Vec<u8> {
+        let [before, between] = REQUEST_TOO_LONG;
+        format!("{before}{len}{between}{limit}").into_bytes()
+    }
+
+    /// What is said in the place of an answer of `len` bytes.
+    pub(crate) fn answer_too_long(len: u64, limit: u64) -> Vec<u8> {
+        format!("the answer of {len} bytes is longer than the limit of {limit}").into_bytes()
+    }
 }
 
 impl Rejection {
@@ -134,7 +158,8 @@ impl Rejection {
         let is_refusal = NOT_RUN.contains(&self.payload())
             || NOT_RUN_BEGINNINGS
                 .iter()
-                .any(|text| self.payload().starts_with(text));
+                .any(|text| self.payload().starts_with(text))
+            || is_request_too_long(self.payload());
         if self.0.flags.is_empty() && is_refusal {
             Outcome::NotRun
         } else {
@@ -211,6 +236,20 @@ mod tests {
                 Error::Rejected(Rejection::new(text)).outcome(),
                 Outcome::NotRun
             );
+        }
+        let long = rejection_text::request_too_long(u64::MAX, 0);
+        assert_eq!(
+            Error::Rejected(Rejection::new(long)).outcome(),
+            Outcome::NotRun
+        );
+        for other in [
+            &rejection_text::answer_too_long(11, 10)[..],
+            b"rejecting request: x bytes are more than the limit of 10",
+            b"rejecting request: 11 bytes are more than the limit of ",
+            b"rejecting request: 11 bytes are more than the limit of 10.",
+        ] {
+            let outcome = Error::Rejected(Rejection::new(other)).outcome();
+            assert_eq!(outcome, Outcome::Unknown, "{}", other.escape_ascii());
         }
         let failed = Rejection::new(rejection_text::FAILED);
         assert_eq!(Error::Rejected(failed).outcome(), Outcome::Unknown);

@@ -283,7 +283,7 @@ fn over_the_inbound_budget_requests_are_refused_as_busy() {
 }
 
 #[test]
-fn an_answer_over_the_length_limit_is_answered_as_a_failure_and_logged_with_both_numbers() {
+fn an_answer_over_the_length_limit_is_told_and_logged_with_both_numbers() {
     keep_a_journal();
     watched(|| {
         let of_wanted_length = |incoming: Incoming| -> Result<Response, BoxError> {
@@ -295,7 +295,8 @@ fn an_answer_over_the_length_limit_is_answered_as_a_failure_and_logged_with_both
         peer.request(5, "1231");
         peer.expect_packet(&ok_packet(0, 5, 0, &[b'x'; 1_231]));
         peer.request(6, "1232");
-        peer.expect_packet(&not_ok_packet(6, "exception during handler"));
+        let told = "the answer of 1234 bytes is longer than the limit of 1233";
+        peer.expect_packet(&not_ok_packet(6, told));
         assert!(was_logged(&["1234", "1233"]));
         peer.request(7, "1231");
         peer.expect_packet(&ok_packet(0, 7, 0, &[b'x'; 1_231]));

@@ -399,7 +399,7 @@ fn an_undecodable_packet_is_an_error_of_the_peer_and_what_was_accepted_is_answer
 }
 
 #[test]
-fn a_packet_over_the_limit_is_an_error_of_the_peer_and_what_was_accepted_is_answered() {
+fn a_packet_far_over_the_limit_is_an_error_of_the_peer_and_what_was_accepted_is_answered() {
     ends_with(Ending {
         octets: vec![0xff, 0xff, 0xff, 0xff, 0x7f],
         closes: false,

@@ -151,7 +151,7 @@ fn an_answer_above_the_limit_fails_that_request_only() {
         let client = Connection::builder().open(ours).unwrap();
         assert_eq!(
             refusal(client.call(asking([100]))).payload(),
-            b"exception during handler"
+            b"the answer of 1002 bytes is longer than the limit of 1000"
         );
         assert_eq!(client.call(asking([90])).unwrap().payload().len(), 900);
     });

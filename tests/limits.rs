@@ -81,24 +81,24 @@ fn a_request_of_the_longest_length_is_sent_and_one_octet_more_fails_here_with_bo
 }
 
 #[test]
-fn a_packet_of_the_longest_length_is_served_and_the_claim_of_one_octet_more_is_an_error() {
+fn a_packet_of_the_longest_length_is_served_and_a_claim_over_sixteen_times_that_is_an_error() {
     watched(|| {
         let (guard, mut peer) = Peer::open(serving_r().max_packet_len(300));
         let pending = submit_and_see(&guard, &mut peer, "ours");
         peer.send_packet(&packet_of_len(5, 300));
         peer.expect_packet(&ok_packet(0, 5, 0, b"R"));
-        // 301; the prefix alone is enough.
-        peer.send_hex("82 2d");
+        // 4,801; the prefix alone is enough.
+        peer.send_hex("a5 41");
         let error = pending.wait().unwrap_err();
         let expected = DecodeError::PacketTooLong {
-            len: 301,
+            len: 4801,
             limit: 300,
         };
         assert!(
             matches!(error.cause(), Error::Decode(e) if *e == expected),
             "{error:?}"
         );
-        assert_names_both(&error, 301, 300);
+        assert_names_both(&error, 4801, 300);
         assert!(guard.close().cause().is_some_and(Error::is_peer));
     });
 }

@@ -110,7 +110,8 @@ fn events() -> Vec<Event> {
         is_cut(ends("a text", b"HTTP/1.1 400 Bad Request\r\n")),
         is_cut(goes_on("a request and the end", &[request_packet(5, "x")])),
         ends("an integer without end", &[0xff; 16]),
-        ends("a packet over the limit", &[0xa8, 0x80, 0x80, 0x00, 1]),
+        // 16 times the limit and one more.
+        ends("a claim beyond all limits", &[0x84, 0x80, 0x80, 0x80, 1, 1]),
         ends("a malformed end", &[3, 2, 2, 0]),
     ]
 }

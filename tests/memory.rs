@@ -58,6 +58,7 @@ fn connections_and_requests_are_small_and_leave_nothing() {
             ),
             ("claims", claims_cost_no_more_than_twice_what_came),
             ("refused claims", refused_claims_cost_nothing),
+            ("skipped payloads", payload_that_is_skipped_takes_no_memory),
         ]);
     });
 }
@@ -316,8 +317,28 @@ fn claims_cost_no_more_than_twice_what_came() {
     }
 }
 
+fn payload_that_is_skipped_takes_no_memory() {
+    let limit = MIB;
+    let (transport, mut peer) = ScriptedPeer::new();
+    let guard = Connection::builder()
+        .max_packet_len(limit as u64)
+        .handler(echo)
+        .open(transport)
+        .unwrap();
+    peer.send(&[pairs::request_packet(2, "served")]);
+    let _ = peer.next();
+    let piece = vec![b'x'; 64 * KIB];
+    let growth = Growth::start();
+    peer.send_octets(&claim(16 * MIB as u64, 0));
+    for _ in 0..16 * MIB / piece.len() {
+        peer.send_octets(&piece);
+    }
+    growth.assert_at_most(BUFFERS + DUST, "skipped");
+    let _ = guard.abort();
+}
+
 fn refused_claims_cost_nothing() {
-    for len in [(64 << 20) + 1, 1 << 32, 1 << 63] {
+    for len in [(1 << 30) + 1, 1 << 32, 1 << 63] {
         let (transport, mut peer) = ScriptedPeer::new();
         let guard = open(transport);
         let growth = Growth::start();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::builder_wire::LONGEST_UNOWED_RESPONSE;
 use super::guard::OpenGuard;
 use super::handler::{Handler, Incoming, RequestHandler, Responder};
 use super::message::Response;
@@ -64,11 +65,12 @@ pub struct ConnectionBuilder {
     flush_grace: Duration,
     linger: Option<Duration>,
     timeout: Option<Duration>,
-    max_packet_len: u64,
+    pub(super) max_packet_len: u64,
     handler_threads: usize,
     max_handler_threads: usize,
     is_inline: bool,
-    limits: Limits,
+    pub(super) refuses_text: bool,
+    pub(super) limits: Limits,
 }
 
 /// The settings of a connection, as its threads use them.
@@ -83,6 +85,8 @@ pub(super) struct Config {
     pub(super) max_handler_threads: usize,
     /// Handlers run on the receiver.
     pub(super) is_inline: bool,
+    /// A first packet that looks like text ends the connection.
+    pub(super) refuses_text: bool,
     pub(super) limits: Limits,
 }
 
@@ -98,12 +102,14 @@ impl ConnectionBuilder {
             handler_threads: DEFAULT_HANDLER_THREADS,
             max_handler_threads: DEFAULT_MAX_HANDLER_THREADS,
             is_inline: false,
+            refuses_text: true,
             limits: Limits {
                 outstanding_requests: DEFAULT_MAX_OUTSTANDING_REQUESTS,
                 outstanding_bytes: DEFAULT_MAX_OUTSTANDING_BYTES,
                 send_queue_len: DEFAULT_SEND_QUEUE_LEN,
                 inbound_requests: DEFAULT_MAX_INBOUND_REQUESTS,
                 inbound_bytes: DEFAULT_MAX_INBOUND_BYTES,
+                unowed_response: LONGEST_UNOWED_RESPONSE,
             },
         }
     }
@@ -183,17 +189,6 @@ impl ConnectionBuilder {
     /// requests take; the end of the connection settles every request anyway.
     pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
-        self
-    }
-
-    /// Sets the length of the longest packet, in octets after its length prefix, inclusive, for
-    /// both directions.
-    ///
-    /// A longer request of ours fails with [`Error::TooLong`]; a longer packet of the peer ends
-    /// the connection. The default is 64 MiB ([`DEFAULT_MAX_PACKET_LEN`]), which bounds what a
-    /// peer can make us hold.
-    pub fn max_packet_len(mut self, octets: u64) -> Self {
-        self.max_packet_len = octets;
         self
     }
 
@@ -391,6 +386,7 @@ impl ConnectionBuilder {
             handler_threads: self.handler_threads,
             max_handler_threads: self.max_handler_threads,
             is_inline: self.is_inline,
+            refuses_text: self.refuses_text,
             limits: self.limits,
         }
     }
@@ -408,6 +404,7 @@ impl fmt::Debug for ConnectionBuilder {
             .field("handler_threads", &self.handler_threads)
             .field("max_handler_threads", &self.max_handler_threads)
             .field("is_inline", &self.is_inline)
+            .field("refuses_text", &self.refuses_text)
             .field("limits", &self.limits)
             .finish()
     }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use super::one_shot::OneShot;
 use super::session::Session;
-use super::state::Key;
+use super::submitted::Submitted;
+use crate::wire::ChannelId;
 
 /// Cancels a request that somebody may be waiting for.
 ///
@@ -12,14 +14,18 @@ use super::state::Key;
 #[derive(Clone)]
 pub struct Canceller {
     session: Weak<Session>,
-    key: Key,
+    one_shot: Weak<OneShot>,
+    channel: ChannelId,
+    number: u64,
 }
 
 impl Canceller {
-    pub(super) fn new(session: Option<&Arc<Session>>, key: Key) -> Self {
+    pub(super) fn new(session: Option<&Arc<Session>>, submitted: &Submitted) -> Self {
         Self {
             session: session.map(Arc::downgrade).unwrap_or_default(),
-            key,
+            one_shot: Arc::downgrade(&submitted.one_shot),
+            channel: submitted.channel,
+            number: submitted.number,
         }
     }
 
@@ -27,17 +33,26 @@ impl Canceller {
     /// if it was settled before, and in a fork of the process that made the request.
     #[doc(alias = "RequestState.cancel")]
     pub fn cancel(&self) -> bool {
-        self.session
-            .upgrade()
-            .is_some_and(|session| !session.home.is_left() && session.cancel(self.key).is_some())
+        let Some(session) = self.session.upgrade() else {
+            return false;
+        };
+        // Who waits has the one-shot, and so has the table until the request is settled.
+        let Some(one_shot) = self.one_shot.upgrade() else {
+            return false;
+        };
+        let submitted = Submitted {
+            one_shot,
+            channel: self.channel,
+            number: self.number,
+        };
+        !session.home.is_left() && session.cancel(&submitted).is_some()
     }
 }
 
 impl fmt::Debug for Canceller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Canceller")
-            .field("channel", &self.key.0.get())
-            .field("tag", &self.key.1.get())
+            .field("channel", &self.channel.get())
             .finish_non_exhaustive()
     }
 }

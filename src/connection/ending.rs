@@ -411,10 +411,10 @@ impl Shared {
     }
 
     pub(super) fn summarize(&self) -> Summary {
-        // While not even the first packet is complete, what came of it tells most.
-        let partial = (!self.first_octets.is_empty()).then(|| {
-            let quote = foreign::quoted(&self.first_octets);
-            Arc::from(format!("the peer's first packet is incomplete: {quote}"))
+        // Text whose packet never becomes complete is what nobody would guess.
+        let partial = (!self.partial.is_empty()).then(|| {
+            let quote = foreign::quoted(&self.partial);
+            Arc::from(format!("the peer's last packet is incomplete: {quote}"))
         });
         Summary {
             cause: self.state.fault().cloned(),

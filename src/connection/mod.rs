@@ -1,6 +1,7 @@
 //! The engine: one connection, its threads and its tables.
 
 mod builder;
+mod builder_wire;
 mod callbacks;
 mod canceller;
 mod company;
@@ -12,6 +13,7 @@ mod foreign;
 mod guard;
 mod handler;
 mod handover;
+mod judging;
 mod key_hash;
 mod late_thread;
 mod lead;
@@ -39,6 +41,7 @@ mod spare;
 mod state;
 mod stats;
 mod submission;
+mod submitted;
 mod text;
 mod timer;
 mod try_submit_error;

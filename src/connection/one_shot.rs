@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::message::Response;
 use super::text::caught;
 use crate::error::{Error, Result};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{AtomicU64, Condvar, Mutex, Ordering};
+use crate::wire::Tag;
 
 /// What a request was answered with, or why it was not.
 pub(super) type Answer = Result<Response>;
@@ -34,6 +35,8 @@ enum Content {
 pub(super) struct OneShot {
     content: Mutex<Content>,
     settled: Condvar,
+    /// The tag of the request, which changes under the session's lock.
+    tag: AtomicU64,
 }
 
 /// What the settling thread has left to do.
@@ -58,7 +61,19 @@ impl OneShot {
         Self {
             content: Mutex::new(Content::Waiting(Listener::None)),
             settled: Condvar::new(),
+            tag: AtomicU64::new(0),
         }
+    }
+
+    /// Returns the tag of the request. It is certain not to change any more under the session's
+    /// lock, and once the request has been sent or settled.
+    pub(super) fn tag(&self) -> Tag {
+        Tag::new(self.tag.load(Ordering::Relaxed))
+    }
+
+    /// Sets the tag of the request; under the session's lock.
+    pub(super) fn set_tag(&self, tag: Tag) {
+        self.tag.store(tag.get(), Ordering::Relaxed);
     }
 
     /// Puts the answer in, unless there is one already; returns who is to be [told](Self::tell).

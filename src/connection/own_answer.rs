@@ -32,12 +32,22 @@ impl TakenReading {
         let Some(side) = &mut self.side else { return };
         let session = &self.session;
         let end = loop {
-            match caught(|| side.fill()) {
-                // After a forced end a stream that is only lent is nothing to read from.
-                Ok(Filled::Partial) if session.shared.lock().is_forced => return,
-                Ok(Filled::Partial) => {}
-                Ok(Filled::Batch { end }) => break end,
+            let filled = match caught(|| side.fill()) {
+                Ok(filled) => filled,
                 Err(text) => break Some(Error::Panicked(text.into())),
+            };
+            if let Err(error) = session.judge(side, &filled) {
+                break Some(error);
+            }
+            match filled {
+                // After a forced end a stream that is only lent is nothing to read from.
+                Filled::Partial if session.shared.lock().is_forced => return,
+                Filled::Partial => {}
+                Filled::TooLong(_) => {
+                    side.undealt = Some(filled);
+                    return;
+                }
+                Filled::Batch { end } => break end,
             }
         };
         let is_answer =

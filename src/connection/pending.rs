@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use super::canceller::Canceller;
 use super::decode::{Decode, decode};
 use super::message::Response;
-use super::one_shot::{Answer, OneShot};
+use super::one_shot::Answer;
 use super::outbox::MayWrite;
 use super::own_answer::TakenReading;
 use super::place::{self, Waited};
 use super::reference::Reference;
 use super::session::Session;
-use super::state::Key;
+use super::submitted::Submitted;
 use super::watch::Watch;
 use crate::error::{BoxError, Error, Result};
 use crate::outcome::Outcome;
@@ -71,9 +71,7 @@ use crate::outcome::Outcome;
 #[doc(alias = "Result")]
 #[must_use = "dropping it forgets the answer, and whether there was one"]
 pub struct PendingResponse<T = Response> {
-    shared: Arc<OneShot>,
-    key: Key,
-    number: u64,
+    submitted: Submitted,
     /// When the time given to the request is over.
     deadline: Option<Instant>,
     /// No other request was unanswered when this was made.
@@ -106,17 +104,13 @@ enum Waiter {
 impl PendingResponse {
     pub(super) fn new(
         reference: Reference,
-        shared: Arc<OneShot>,
-        key: Key,
-        number: u64,
+        submitted: Submitted,
         label: Option<Box<str>>,
         deadline: Option<Instant>,
         is_alone: bool,
     ) -> Self {
         Self {
-            shared,
-            key,
-            number,
+            submitted,
             deadline,
             is_alone,
             waited: Waited::default(),
@@ -167,12 +161,12 @@ impl<T> PendingResponse<T> {
         // Who waits need not be told in another way.
         self.unwatch();
         // Nobody else has it any more once the answer is there.
-        match Arc::try_unwrap(self.shared) {
+        match Arc::try_unwrap(self.submitted.one_shot) {
             Ok(settled) => {
                 let answer = settled.into_answer().unwrap_or(Err(Error::Taken));
                 return decode(answer, self.decode.take(), &mut self.reference);
             }
-            Err(shared) => self.shared = shared,
+            Err(one_shot) => self.submitted.one_shot = one_shot,
         }
         match self.wait_until(self.deadline, waiter) {
             Some(result) => result,
@@ -229,17 +223,19 @@ impl<T> PendingResponse<T> {
     /// Gives the request up because its time is over, unless the answer comes at this moment.
     fn time_out(&mut self) -> Result<T> {
         if let Some(session) = self.session() {
-            session.give_up(self.key, Error::TimedOut);
+            session.give_up(&self.submitted, Error::TimedOut);
         }
         // It has left the table, so somebody settles it now, if that is not done.
-        self.shared.wait(None);
-        let answer = self.shared.take().unwrap_or(Err(Error::Taken));
+        self.submitted.one_shot.wait(None);
+        let answer = self.submitted.one_shot.take().unwrap_or(Err(Error::Taken));
         self.decode(answer)
     }
 
     /// Gives the request up because nobody may wait for it here.
     pub(super) fn would_deadlock(&self) -> Error {
-        let cancelled = self.session().and_then(|session| session.cancel(self.key));
+        let cancelled = self
+            .session()
+            .and_then(|session| session.cancel(&self.submitted));
         // If it has left the table, its answer is about to be here, for nobody.
         Error::WouldDeadlock(cancelled.unwrap_or(Outcome::Unknown))
     }
@@ -247,14 +243,14 @@ impl<T> PendingResponse<T> {
     /// Reads the answer on this thread. If that does not succeed, it comes like any other.
     pub(super) fn read_answer(&self, reading: TakenReading) {
         if let Some(session) = self.session()
-            && session.send_alone(self.number)
+            && session.send_alone(self.submitted.number)
         {
-            reading.read_answer(self.key);
+            reading.read_answer((self.channel(), self.tag()));
         }
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>, waiter: Waiter) -> Option<Result<T>> {
-        if let Some(answer) = self.shared.take() {
+        if let Some(answer) = self.submitted.one_shot.take() {
             return Some(self.decode(answer));
         }
         if let Some(session) = self.session()
@@ -273,15 +269,15 @@ impl<T> PendingResponse<T> {
         // wait began.
         let has_come = place::wait_lending(deadline, Some(&self.waited), |until| {
             if let Some(session) = self.session() {
-                session.flush_request(self.number, may_write);
+                session.flush_request(self.submitted.number, may_write);
             }
-            self.shared.wait(until)
+            self.submitted.one_shot.wait(until)
         });
         if !has_come {
             return None;
         }
         self.waited.end();
-        let answer = self.shared.take().unwrap_or(Err(Error::Taken));
+        let answer = self.submitted.one_shot.take().unwrap_or(Err(Error::Taken));
         Some(self.decode(answer))
     }
 
@@ -302,13 +298,13 @@ impl<T> PendingResponse<T> {
         // Nobody is left who has to be told.
         self.unwatch();
         let outcome = match self.session() {
-            Some(session) => session.cancel(self.key),
+            Some(session) => session.cancel(&self.submitted),
             None => None,
         };
         outcome.unwrap_or_else(|| {
             // It has left the table, so somebody settles it now, if that is not done.
-            self.shared.wait(None);
-            match self.shared.take() {
+            self.submitted.one_shot.wait(None);
+            match self.submitted.one_shot.take() {
                 Some(Err(error)) => error.outcome(),
                 _ => Outcome::Unknown,
             }
@@ -336,7 +332,7 @@ impl<T> PendingResponse<T> {
     /// # }
     /// ```
     pub fn canceller(&self) -> Canceller {
-        Canceller::new(self.session(), self.key)
+        Canceller::new(self.session(), &self.submitted)
     }
 
     /// Adds a step that turns the answer into something else, such as a decoded payload.
@@ -364,8 +360,7 @@ impl<T> PendingResponse<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "decode_response")]
-    #[doc(alias = "post_notify")]
+    #[doc(alias("decode_response", "post_notify"))]
     pub fn and_then<U, E>(
         mut self,
         decode: impl FnOnce(T) -> Result<U, E> + Send + 'static,
@@ -383,9 +378,7 @@ impl<T> PendingResponse<T> {
             decode(value).map_err(|error| Error::Payload(Arc::from(error.into())))
         };
         PendingResponse {
-            shared: self.shared,
-            key: self.key,
-            number: self.number,
+            submitted: self.submitted,
             deadline: self.deadline,
             is_alone: self.is_alone,
             waited: self.waited,
@@ -398,7 +391,9 @@ impl<T> PendingResponse<T> {
     /// Takes note that it has left something with others; returns what takes that back.
     fn watched(&mut self) -> &mut Watch {
         let extras = self.extras.get_or_insert_default();
-        extras.watch.get_or_insert_with(|| Watch::new(&self.shared))
+        extras
+            .watch
+            .get_or_insert_with(|| Watch::new(&self.submitted.one_shot))
     }
 
     /// Takes back what it has left with others.
@@ -414,18 +409,18 @@ impl<T> PendingResponse<T> {
 
     /// For a set: has `notice` called when waiting would not block.
     pub(super) fn notify(&mut self, notice: impl FnOnce() + Send + 'static) {
-        self.shared.notify(Box::new(notice));
+        self.submitted.one_shot.notify(Box::new(notice));
         self.watched();
     }
 
     /// For a set: says that somebody begins to wait.
     pub(super) fn flush(&self) -> Result<()> {
         match self.session() {
-            Some(session) if !self.shared.is_settled() => {
+            Some(session) if !self.submitted.one_shot.is_settled() => {
                 if place::must_not_wait_for(session) {
                     return Err(self.would_deadlock());
                 }
-                session.flush_request(self.number, MayWrite::Never);
+                session.flush_request(self.submitted.number, MayWrite::Never);
                 Ok(())
             }
             _ => Ok(()),

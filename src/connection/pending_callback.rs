@@ -51,8 +51,7 @@ impl<T> PendingResponse<T> {
         // Nobody waits for it here any more.
         self.waited.end();
         self.prepare_callback();
-        let shared = Arc::clone(&self.shared);
-        let number = self.number;
+        let submitted = self.submitted.clone();
         let session = self.session().map(Arc::clone);
         let callback: Callback = Box::new(move |answer| {
             let released_last = self.reference.take();
@@ -65,7 +64,7 @@ impl<T> PendingResponse<T> {
             drop(released_last);
         });
         match session {
-            Some(session) => session.call_back(&shared, number, callback),
+            Some(session) => session.call_back(&submitted, callback),
             None => contained("a finished request", move || callback(Err(Error::Taken))),
         }
     }
@@ -75,12 +74,12 @@ impl<T> PendingResponse<T> {
     fn prepare_callback(&mut self) {
         self.hold_deadline();
         if let Some(session) = self.session()
-            && !self.shared.is_settled()
+            && !self.submitted.one_shot.is_settled()
             && let Err(error) = session.start_callbacks()
         {
-            session.give_up(self.key, |outcome| error.about(outcome));
+            session.give_up(&self.submitted, |outcome| error.about(outcome));
             // It has left the table, so somebody settles it now, if that is not done.
-            self.shared.wait(None);
+            self.submitted.one_shot.wait(None);
         }
     }
 }

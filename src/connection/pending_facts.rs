@@ -11,7 +11,7 @@ impl<T> PendingResponse<T> {
     /// [time given to the request](crate::Request::with_timeout) is over.
     #[doc(alias = "ready")]
     pub fn is_finished(&self) -> bool {
-        let is_finished = self.shared.is_settled()
+        let is_finished = self.submitted.one_shot.is_settled()
             || self
                 .deadline
                 .is_some_and(|deadline| deadline <= Instant::now());
@@ -22,13 +22,16 @@ impl<T> PendingResponse<T> {
     }
 
     /// Returns the tag of the request, as it is on the wire.
+    ///
+    /// Until the request is sent, it may become less, when requests ahead of it are given up unsent.
+    /// One that is itself given up unsent has none: what is returned may be the tag of another.
     pub fn tag(&self) -> Tag {
-        self.key.1
+        self.submitted.one_shot.tag()
     }
 
     /// Returns the channel of the request.
     pub fn channel(&self) -> ChannelId {
-        self.key.0
+        self.submitted.channel
     }
 
     /// Returns the label of the request, if it has one.
@@ -57,7 +60,7 @@ impl<T> fmt::Debug for PendingResponse<T> {
             .field("channel", &self.channel().get())
             .field("tag", &self.tag().get())
             .field("label", &self.label())
-            .field("is_finished", &self.shared.is_settled())
+            .field("is_finished", &self.submitted.one_shot.is_settled())
             .finish_non_exhaustive()
     }
 }

@@ -31,13 +31,13 @@ impl<T> Future for PendingResponse<T> {
         }
         // Before the waker is left there, which would be woken at once if the time is over.
         self.hold_deadline();
-        if let Some(answer) = self.shared.poll(context.waker()) {
+        if let Some(answer) = self.submitted.one_shot.poll(context.waker()) {
             self.waited.end();
             Poll::Ready(self.decode(answer))
         } else {
             self.watched();
             if let Some(session) = self.session() {
-                session.flush_request(self.number, MayWrite::Never);
+                session.flush_request(self.submitted.number, MayWrite::Never);
             }
             self.waited.poll();
             Poll::Pending
@@ -52,17 +52,17 @@ impl<T> PendingResponse<T> {
         let (Some(deadline), Some(reference)) = (self.deadline, &self.reference) else {
             return;
         };
-        if self.shared.is_settled() {
+        if self.submitted.one_shot.is_settled() {
             return;
         }
         let session = Arc::clone(reference.session());
         if deadline <= Instant::now() {
-            session.give_up(self.key, Error::TimedOut);
+            session.give_up(&self.submitted, Error::TimedOut);
             return;
         }
-        let (number, key) = (self.number, self.key);
-        if let Err(error) = self.watched().limit(&session, deadline, number, key) {
-            session.give_up(self.key, |outcome| error.about(outcome));
+        let submitted = self.submitted.clone();
+        if let Err(error) = self.watched().limit(&session, deadline, &submitted) {
+            session.give_up(&self.submitted, |outcome| error.about(outcome));
         }
     }
 }

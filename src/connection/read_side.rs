@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::transport::BoxedReader;
 use crate::wire::memory::Memory;
 use crate::wire::reader::Step;
+use crate::wire::skip::TooLong;
 use crate::wire::{Packet, PacketReader};
 
 /// How many packets, and about how many octets, are dealt out under one lock.
@@ -16,8 +17,12 @@ const BATCH_OCTETS: usize = 256 * 1024;
 pub(super) struct ReadSide {
     pub(super) reader: PacketReader<BoxedReader>,
     pub(super) batch: Vec<Packet>,
-    /// No packet has been dealt out yet.
+    /// The first packet has not been judged yet: whether it is one.
     pub(super) is_first: bool,
+    /// The long response that is arriving is known to answer a request of ours.
+    pub(super) is_claim_judged: bool,
+    /// How much of an incomplete packet has been noted for the report.
+    pub(super) noted: usize,
     /// What a caller has read that was not just its answer.
     pub(super) undealt: Option<Filled>,
 }
@@ -26,6 +31,8 @@ pub(super) struct ReadSide {
 pub(super) enum Filled {
     /// Octets of a packet.
     Partial,
+    /// The head of a packet that is too long.
+    TooLong(TooLong),
     /// Packets, and what follows the last of them, if that is the end.
     Batch { end: Option<Error> },
 }
@@ -34,10 +41,13 @@ impl ReadSide {
     pub(super) fn new(reader: BoxedReader, max_packet_len: u64, memory: Arc<dyn Memory>) -> Self {
         let mut reader = PacketReader::new(reader).with_max_packet_len(max_packet_len);
         reader.set_memory(memory);
+        reader.skip_too_long();
         Self {
             reader,
             batch: Vec::new(),
             is_first: true,
+            is_claim_judged: false,
+            noted: 0,
             undealt: None,
         }
     }
@@ -52,6 +62,7 @@ impl ReadSide {
                 None
             }
             Ok(Step::Partial) => return Filled::Partial,
+            Ok(Step::TooLong(too_long)) => return Filled::TooLong(too_long),
             Ok(Step::End) => Some(Error::EndOfInput(None)),
             Err(error) => Some(error),
         };

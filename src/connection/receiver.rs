@@ -25,6 +25,7 @@ use super::text::caught;
 use super::workers::Job;
 use crate::error::Error;
 use crate::rejection::{Rejection, rejection_text};
+use crate::wire::skip::TooLong;
 use crate::wire::{Packet, PacketKind};
 
 pub(super) fn run(session: &Arc<Session>, connection: &Connection) {
@@ -94,31 +95,25 @@ fn receive(origin: &Arc<Origin>, side: &mut Option<Box<ReadSide>>) -> Ended {
             return Error::Aborted.into();
         }
         let undealt = reading.undealt.take();
-        let Filled::Batch { end } = undealt.unwrap_or_else(|| reading.fill()) else {
-            if reading.is_first {
-                let first = reading.reader.first_octets().to_vec();
-                session.shared.lock().first_octets = first;
-            }
-            continue;
-        };
-        if reading.is_first {
-            reading.is_first = false;
-            if !reading.batch.is_empty() {
-                session.shared.lock().first_octets = Vec::new();
-            }
-            if let Some(error) =
-                session.diagnose(reading.reader.first_octets(), reading.batch.first())
-            {
-                return error.into();
-            }
+        let filled = undealt.unwrap_or_else(|| reading.fill());
+        if let Err(error) = session.judge(reading, &filled) {
+            return error.into();
         }
-        match session.deal_out(side, end, origin) {
-            Ok(()) => {}
-            Err(ended) => return ended,
+        let (too_long, end) = match filled {
+            Filled::Partial => continue,
+            Filled::TooLong(too_long) => (Some(too_long), None),
+            Filled::Batch { end } => (None, end),
+        };
+        if let Err(ended) = session.deal_out(side, too_long, end, origin) {
+            return ended;
         }
     }
     // Not reached: it is there whenever `deal_out` succeeds.
     Error::Aborted.into()
+}
+
+fn packet_key(packet: &Packet) -> Key {
+    (packet.channel(), packet.tag())
 }
 
 /// Whether a logger may want to see each packet.
@@ -145,22 +140,12 @@ pub(super) struct Effects {
 }
 
 impl Session {
-    /// Says whether a stream that starts so is not one of ours.
-    fn diagnose(&self, first: &[u8], packet: Option<&Packet>) -> Option<Error> {
-        if let Some(packet) = packet {
-            let key = (packet.channel(), packet.tag());
-            if packet.is_response() && self.shared.lock().state.is_owed(key) {
-                return None;
-            }
-        }
-        foreign::diagnose(first)
-    }
-
     /// Deals out what has been read. Requests are served here if that is quick, with the reading
     /// offered to somebody else meanwhile.
     fn deal_out(
         self: &Arc<Self>,
         side: &mut Option<Box<ReadSide>>,
+        too_long: Option<TooLong>,
         end: Option<Error>,
         origin: &Arc<Origin>,
     ) -> Result<(), Ended> {
@@ -185,6 +170,10 @@ impl Session {
             if effects.end.is_some() {
                 break;
             }
+        }
+        if let Some(too_long) = too_long {
+            let start = reading.reader.start();
+            self.apply_too_long(&mut shared, &too_long, start, &mut effects);
         }
         if let Some(error) = shared.state.flooded() {
             effects.end.get_or_insert(error);
@@ -277,7 +266,7 @@ impl Session {
     }
 
     pub(super) fn apply(&self, shared: &mut Shared, packet: Packet, effects: &mut Effects) {
-        let key = (packet.channel(), packet.tag());
+        let key = packet_key(&packet);
         let is_waited = shared.pool.has_waiters();
         match shared.state.receive(&packet, is_waited) {
             Action::Serve => {
@@ -291,7 +280,7 @@ impl Session {
             }
             Action::Reject(text) => {
                 shared.stats.requests_received += 1;
-                effects.urgent = Some(self.queue_rejection(shared, key, text));
+                effects.urgent = Some(self.queue_rejection(shared, key, &text));
             }
             Action::Settle(one_shot) => {
                 shared.stats.responses_received += 1;
@@ -306,6 +295,32 @@ impl Session {
             }
             Action::Drop | Action::RequestsFinished => {}
             Action::Ended(error) => effects.end = Some(error),
+        }
+    }
+
+    /// The same for a packet of which there is only the head.
+    fn apply_too_long(
+        &self,
+        shared: &mut Shared,
+        too_long: &TooLong,
+        start: &[u8],
+        effects: &mut Effects,
+    ) {
+        let (head, len, limit) = (&too_long.head, too_long.len, self.config.max_packet_len);
+        match shared.state.receive_too_long(head, len, limit) {
+            Action::Reject(text) => {
+                shared.stats.requests_received += 1;
+                effects.urgent = Some(self.queue_rejection(shared, packet_key(head), &text));
+            }
+            Action::Settle(one_shot) => {
+                shared.stats.responses_received += 1;
+                let error = Error::ResponseTooLong { len, limit };
+                effects.settled.push((one_shot, Err(error)));
+            }
+            Action::Ended(error) => {
+                effects.end = Some(foreign::diagnose_later(start).unwrap_or(error));
+            }
+            Action::Serve | Action::Drop | Action::RequestsFinished => {}
         }
     }
 

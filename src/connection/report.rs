@@ -152,8 +152,9 @@ impl CloseReport {
     }
 
     /// Returns what else is known of the end, if there was no goodbye: of a child process the
-    /// exit status and its last words; of a peer whose first packet is still incomplete, what
-    /// came of it.
+    /// exit status and its last words; of a peer whose last packet is still incomplete, what has
+    /// come of that, if it is the first packet or looks like text. (Text that something writes into
+    /// the middle of a stream is mostly taken for the start of a packet, and waited for in vain.)
     pub fn diagnosis(&self) -> Option<&str> {
         self.summary.diagnosis.as_deref()
     }

@@ -65,7 +65,9 @@ impl Session {
     /// the next run comes with it.
     pub(super) fn take(self: &Arc<Self>, batch: &mut Vec<Queued>, room: &mut Vec<Queued>) {
         let mut shared = self.shared.lock();
-        shared.state.take(batch);
+        shared
+            .state
+            .take(batch, |one_shot, tag| one_shot.set_tag(tag));
         shared.run.reuse(room);
         for queued in &*batch {
             match queued.packet.kind() {

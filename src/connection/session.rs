@@ -143,8 +143,8 @@ pub(super) struct Shared {
     pub(super) stats: ConnectionStats,
     /// What the transport knows of its end.
     pub(super) diagnosis: Option<Arc<str>>,
-    /// What came of a first packet that is not complete yet.
-    pub(super) first_octets: Vec<u8>,
+    /// What has come of a packet that is not complete, if that is the first or looks like text.
+    pub(super) partial: Vec<u8>,
     pub(super) summary: Option<Summary>,
     /// The transport, for the first who asks for the report.
     pub(super) returned: Option<Transport>,
@@ -240,7 +240,7 @@ impl Session {
             is_forced: false,
             stats: ConnectionStats::default(),
             diagnosis: None,
-            first_octets: Vec::new(),
+            partial: Vec::new(),
             summary: None,
             returned: None,
         };

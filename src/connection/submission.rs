@@ -13,7 +13,8 @@ use super::pending::PendingResponse;
 use super::place;
 use super::reference::Reference;
 use super::session::{Closing, Session, Shared};
-use super::state::{Failed, Key, Queued, Sake};
+use super::state::{Failed, Queued, Sake};
+use super::submitted::Submitted;
 use super::text::caught;
 use crate::error::{Error, Result};
 use crate::outcome::Outcome;
@@ -88,6 +89,7 @@ impl Session {
             request.put_payload_back(packet.into_payload());
             return Err(Error::TooLong { len, limit });
         }
+        one_shot.set_tag(tag);
         let key = (channel, tag);
         let number = shared.state.register(key, bytes, Arc::clone(&one_shot));
         self.outbox.push(&mut shared.run, Queued { number, packet });
@@ -117,9 +119,13 @@ impl Session {
             self.outbox.ring();
         }
         let reference = Reference::counted(self, hold);
+        let submitted = Submitted {
+            one_shot,
+            channel,
+            number,
+        };
         let label = request.take_label();
-        let pending =
-            PendingResponse::new(reference, one_shot, key, number, label, deadline, is_alone);
+        let pending = PendingResponse::new(reference, submitted, label, deadline, is_alone);
         Ok((pending, reading))
     }
 
@@ -187,19 +193,20 @@ impl Session {
     }
 
     /// Settles a request with [`Error::Cancelled`]; `None` if it was settled already.
-    pub(super) fn cancel(self: &Arc<Self>, key: Key) -> Option<Outcome> {
-        self.give_up(key, Error::Cancelled)
+    pub(super) fn cancel(self: &Arc<Self>, submitted: &Submitted) -> Option<Outcome> {
+        self.give_up(submitted, Error::Cancelled)
     }
 
     /// Settles a request with an error of this end; `None` if it was settled already, or is just
     /// being settled.
     pub(super) fn give_up(
         self: &Arc<Self>,
-        key: Key,
+        submitted: &Submitted,
         error: impl FnOnce(Outcome) -> Error,
     ) -> Option<Outcome> {
         let mut shared = self.shared.lock();
-        let (one_shot, outcome) = shared.state.cancel(key)?;
+        let key = submitted.key();
+        let (one_shot, outcome) = shared.state.cancel(key, submitted.number)?;
         let urgent = self.queue_goodbyes(&mut shared);
         self.notify_submitters(&shared);
         drop(shared);
@@ -211,9 +218,15 @@ impl Session {
 
     /// Does the same with many, except those that are settled already. None of them depends on what
     /// telling another does.
-    pub(super) fn give_up_all(self: &Arc<Self>, keys: Vec<Key>, error: impl Fn(Outcome) -> Error) {
+    pub(super) fn give_up_all(
+        self: &Arc<Self>,
+        all: Vec<Submitted>,
+        error: impl Fn(Outcome) -> Error,
+    ) {
         let mut shared = self.shared.lock();
-        let given_up = keys.into_iter().filter_map(|key| shared.state.cancel(key));
+        let given_up = all
+            .into_iter()
+            .filter_map(|submitted| shared.state.cancel(submitted.key(), submitted.number));
         let failed = given_up
             .map(|(one_shot, outcome)| (one_shot, error(outcome)))
             .collect();
@@ -226,10 +239,10 @@ impl Session {
 
     /// Has a callback called with the answer, at once if that is here, and else on the callbacks
     /// thread, which has been started.
-    pub(super) fn call_back(self: &Arc<Self>, one_shot: &OneShot, number: u64, callback: Callback) {
-        match one_shot.call_back(callback) {
+    pub(super) fn call_back(self: &Arc<Self>, submitted: &Submitted, callback: Callback) {
+        match submitted.one_shot.call_back(callback) {
             Some((callback, answer)) => self.contained(move || callback(answer)),
-            None => self.flush_request(number, MayWrite::Never),
+            None => self.flush_request(submitted.number, MayWrite::Never),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::place::Role;
 use super::session::Session;
-use super::state::Key;
+use super::submitted::Submitted;
 use super::text::caught;
 use crate::error::{Error, Result};
 use crate::sync::{Condvar, Mutex};
@@ -23,7 +23,7 @@ pub(super) struct Timer {
 struct Schedule {
     phase: Phase,
     /// By deadline, and then by the number of the request, which no two share.
-    limits: BTreeMap<(Instant, u64), Key>,
+    limits: BTreeMap<(Instant, u64), Submitted>,
     /// Until when the thread sleeps, or has slept last; `None` is without limit.
     alarm: Option<Instant>,
 }
@@ -39,14 +39,17 @@ enum Phase {
 
 impl Timer {
     /// Adds a time limit; `false` if there is no thread yet that would heed it.
-    pub(super) fn insert(&self, deadline: Instant, number: u64, key: Key) -> bool {
+    pub(super) fn insert(&self, deadline: Instant, submitted: &Submitted) -> bool {
         let mut schedule = self.schedule.lock();
         match schedule.phase {
             Phase::NotStarted => return false,
             Phase::Closed => return true,
             Phase::Running => {}
         }
-        schedule.limits.insert((deadline, number), key);
+        let submitted = submitted.clone();
+        schedule
+            .limits
+            .insert((deadline, submitted.number), submitted);
         // Most requests have the same time, so the thread sleeps on for a whole one at a time.
         if schedule.alarm.is_none_or(|alarm| deadline < alarm) {
             self.changed.notify_one();
@@ -81,7 +84,7 @@ impl Timer {
 
     /// Blocks until the time of some requests is over, and takes these out; `None` once the timer
     /// is closed.
-    pub(super) fn next_due(&self) -> Option<Vec<Key>> {
+    pub(super) fn next_due(&self) -> Option<Vec<Submitted>> {
         let mut schedule = self.schedule.lock();
         while schedule.phase != Phase::Closed {
             let due = schedule.take_due(Instant::now());
@@ -107,7 +110,7 @@ impl Timer {
 }
 
 impl Schedule {
-    fn take_due(&mut self, now: Instant) -> Vec<Key> {
+    fn take_due(&mut self, now: Instant) -> Vec<Submitted> {
         let mut due = Vec::new();
         while let Some(first) = self.limits.first_entry()
             && first.key().0 <= now
@@ -120,13 +123,13 @@ impl Schedule {
 
 impl Session {
     /// Has the request given up at the deadline, whether anybody waits for it or not.
-    pub(super) fn limit(self: &Arc<Self>, deadline: Instant, number: u64, key: Key) -> Result<()> {
-        if self.timer.insert(deadline, number, key) {
+    pub(super) fn limit(self: &Arc<Self>, deadline: Instant, submitted: &Submitted) -> Result<()> {
+        if self.timer.insert(deadline, submitted) {
             return Ok(());
         }
         let started = self.start_timer();
         // Another thread may have started it, though this one could not.
-        if self.timer.insert(deadline, number, key) {
+        if self.timer.insert(deadline, submitted) {
             return Ok(());
         }
         started
@@ -158,20 +161,30 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::wire::{ChannelId, Tag};
+    use crate::connection::one_shot::OneShot;
+    use crate::wire::ChannelId;
 
-    fn key(number: u64) -> Key {
-        (ChannelId::DEFAULT, Tag::new(number))
+    fn submitted(number: u64) -> Submitted {
+        Submitted {
+            one_shot: Arc::new(OneShot::new()),
+            channel: ChannelId::DEFAULT,
+            number,
+        }
+    }
+
+    fn next_due(timer: &Timer) -> Option<Vec<u64>> {
+        let due = timer.next_due()?;
+        Some(due.iter().map(|submitted| submitted.number).collect())
     }
 
     #[test]
     fn answered_requests_leave_no_time_limit_behind() {
         let timer = Timer::default();
         let later = Instant::now() + Duration::from_secs(3600);
-        assert!(!timer.insert(later, 0, key(0)), "nobody would heed it");
+        assert!(!timer.insert(later, &submitted(0)), "nobody would heed it");
         assert!(timer.begin() && !timer.begin());
         for number in 0..1000 {
-            assert!(timer.insert(later, number, key(number)));
+            assert!(timer.insert(later, &submitted(number)));
             timer.remove(later, number);
         }
         assert_eq!(timer.len(), 0);
@@ -182,12 +195,12 @@ mod tests {
         let timer = Timer::default();
         timer.begin();
         let past = Instant::now();
-        timer.insert(past, 2, key(2));
-        timer.insert(past, 1, key(1));
-        timer.insert(past + Duration::from_secs(3600), 0, key(0));
-        assert_eq!(timer.next_due(), Some(vec![key(1), key(2)]));
+        timer.insert(past, &submitted(2));
+        timer.insert(past, &submitted(1));
+        timer.insert(past + Duration::from_secs(3600), &submitted(0));
+        assert_eq!(next_due(&timer), Some(vec![1, 2]));
         assert!(timer.close());
-        assert_eq!((timer.next_due(), timer.len()), (None, 0));
-        assert!(timer.insert(past, 3, key(3)), "all are answered");
+        assert_eq!((next_due(&timer), timer.len()), (None, 0));
+        assert!(timer.insert(past, &submitted(3)), "all are answered");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::one_shot::OneShot;
 use super::session::Session;
-use super::state::Key;
+use super::submitted::Submitted;
 use crate::error::Result;
 
 /// Who listens to a one-shot, and the time limit of its request. Dropping it takes both back.
@@ -35,11 +35,11 @@ impl Watch {
         &mut self,
         session: &Arc<Session>,
         deadline: Instant,
-        number: u64,
-        key: Key,
+        submitted: &Submitted,
     ) -> Result<()> {
         if self.limit.is_none() {
-            session.limit(deadline, number, key)?;
+            let number = submitted.number;
+            session.limit(deadline, submitted)?;
             self.limit = Some(Limit {
                 session: Arc::clone(session),
                 deadline,

@@ -15,7 +15,7 @@ use super::read_side::ReadSide;
 use super::session::{Session, Shared};
 use super::state::Key;
 use super::text::caught;
-use crate::error::{BoxError, Error};
+use crate::error::BoxError;
 use crate::rejection::{Rejection, rejection_text};
 use crate::sync::MutexGuard;
 use crate::wire::{Packet, RequestType};
@@ -345,7 +345,7 @@ impl Session {
     }
 
     /// The packet of an answer. What cannot be sent as it is becomes the answer
-    /// of a handler that failed.
+    /// of a handler that failed; the peer is told that it was too long.
     fn answer_packet(&self, (channel, tag): Key, answer: Answered) -> Packet {
         let failed = |error: BoxError| {
             log::error!(
@@ -373,7 +373,16 @@ impl Session {
             packet.as_ref().map_or(0, Packet::body_len),
         );
         match packet {
-            Ok(_) if len > limit => failed(Error::TooLong { len, limit }.into()),
+            Ok(_) if len > limit => {
+                log::error!(
+                    target: super::LOG,
+                    "{}: the answer to request {channel}:{tag} has {len} bytes, \
+                     which is more than the limit of {limit}",
+                    self.config.name,
+                );
+                let text = rejection_text::answer_too_long(len, limit);
+                Packet::refusal(channel, tag, &text)
+            }
             Ok(packet) => packet,
             Err(error) => failed(error.into()),
         }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::DEFAULT_MAX_PACKET_LEN;
 use super::error::DecodeError;
-use super::head::{Head, MAX_HEAD_LEN, Parsed};
+use super::head::{Head, Limit, MAX_HEAD_LEN, Parsed};
 use super::memory::{Memory, Source, Used};
-use super::packet::{Packet, to_u64, truncated};
+use super::number::{ChannelId, Tag};
+use super::packet::{Packet, PacketKind, to_u64, truncated};
 use super::payload::PartialPayload;
+use super::skip::{PartialSkip, TooLong};
 
 /// An incremental decoder: octets go in as they arrive, packets come out.
 ///
@@ -40,10 +42,12 @@ use super::payload::PartialPayload;
 /// ```
 #[derive(Debug)]
 pub struct Decoder {
-    limit: u64,
+    limit: Limit,
     memory: Source,
     used: Used,
     state: State,
+    /// The head of a packet that is too long, until it is asked for.
+    too_long: Option<TooLong>,
     /// How decoding ended: with `END_OF_STREAM`, or with an error.
     end: Option<Result<(), DecodeError>>,
 }
@@ -54,6 +58,8 @@ enum State {
     Nothing,
     Head(PartialHead),
     Payload(Parsed, PartialPayload),
+    /// The payload of a packet that is too long.
+    Skip(PartialSkip),
 }
 
 /// The octets of a head that is not complete.
@@ -77,10 +83,11 @@ impl Decoder {
     /// Creates a decoder that accepts packets of up to [`DEFAULT_MAX_PACKET_LEN`].
     pub fn new() -> Self {
         Self {
-            limit: DEFAULT_MAX_PACKET_LEN,
+            limit: Limit::exactly(DEFAULT_MAX_PACKET_LEN),
             memory: Source::default(),
             used: Used::default(),
             state: State::Nothing,
+            too_long: None,
             end: None,
         }
     }
@@ -93,8 +100,35 @@ impl Decoder {
     #[must_use]
     pub fn with_max_packet_len(mut self, limit: u64) -> Self {
         // No allocation can be longer than `isize::MAX`, which matters where that is 2 GiB.
-        self.limit = u64::try_from(isize::MAX).map_or(limit, |most| limit.min(most));
+        let limit = u64::try_from(isize::MAX).map_or(limit, |most| limit.min(most));
+        self.limit = Limit::exactly(limit);
         self
+    }
+
+    /// Has packets skipped that are longer than the limit, if they are no more than 16 times as
+    /// long: their heads are [given out](Self::take_too_long).
+    pub(super) fn skip_too_long(&mut self) {
+        const TIMES: u64 = 16;
+
+        self.limit.claim = self.limit.packet.saturating_mul(TIMES);
+    }
+
+    /// Returns the head of a packet that is too long, once, as soon as it has been decoded; the
+    /// packet is being skipped.
+    pub(super) fn take_too_long(&mut self) -> Option<TooLong> {
+        self.too_long.take()
+    }
+
+    /// Returns the head and the length of a response whose payload is arriving.
+    pub(super) fn partial_response(&self) -> Option<(ChannelId, Tag, u64)> {
+        match &self.state {
+            State::Payload(Parsed { head, body_len, .. }, _)
+                if matches!(head.kind(), PacketKind::Response { .. }) =>
+            {
+                Some((head.channel(), head.tag(), *body_len))
+            }
+            _ => None,
+        }
     }
 
     /// Has long payloads lie in memory that has been used before, where there is some.
@@ -146,7 +180,7 @@ impl Decoder {
         if !matches!((&self.state, &self.end), (State::Nothing, None)) {
             return None;
         }
-        let (head, rest, payload_len) = Head::parse_common(input, self.limit)?;
+        let (head, rest, payload_len) = Head::parse_common(input, self.limit.packet)?;
         let (payload, rest) = rest.split_at_checked(payload_len)?;
         *input = rest;
         Some(Packet::from_parts(head, self.used.copy(payload)))
@@ -228,8 +262,9 @@ impl Decoder {
             State::Head(partial) => Err(truncated(partial.octets(), to_u64(partial.len))),
             State::Payload(parsed, payload) => Err(DecodeError::Truncated {
                 received: to_u64(parsed.head_len.saturating_add(payload.received())),
-                expected: Some(to_u64(parsed.head_len.saturating_add(parsed.payload_len))),
+                expected: Some(parsed.packet_len()),
             }),
+            State::Skip(skip) => Err(skip.truncated()),
         }
     }
 
@@ -237,7 +272,7 @@ impl Decoder {
     pub(super) fn finds_packet_in(&self, input: &[u8]) -> bool {
         match (self.end, &self.state, Head::parse(input, self.limit)) {
             (None, State::Nothing, Ok(Some(parsed))) => {
-                parsed.head_len.saturating_add(parsed.payload_len) <= input.len()
+                parsed.body_len <= self.limit.packet && parsed.packet_len() <= to_u64(input.len())
             }
             _ => false,
         }
@@ -247,7 +282,7 @@ impl Decoder {
     pub(super) fn missing_payload(&self) -> usize {
         match &self.state {
             State::Payload(_, payload) => payload.missing(),
-            State::Nothing | State::Head(_) => 0,
+            State::Nothing | State::Head(_) | State::Skip(_) => 0,
         }
     }
 
@@ -255,7 +290,7 @@ impl Decoder {
     pub(super) fn payload_room(&mut self) -> &mut [u8] {
         match &mut self.state {
             State::Payload(_, payload) => payload.room(),
-            State::Nothing | State::Head(_) => &mut [],
+            State::Nothing | State::Head(_) | State::Skip(_) => &mut [],
         }
     }
 
@@ -285,6 +320,12 @@ impl Decoder {
                 payload.take_from(input);
                 Ok(self.take_complete())
             }
+            State::Skip(skip) => {
+                if skip.take_from(input) {
+                    self.state = State::Nothing;
+                }
+                Ok(None)
+            }
         }
     }
 
@@ -296,15 +337,32 @@ impl Decoder {
 
     #[inline]
     fn take_payload(&mut self, parsed: Parsed, input: &mut &[u8]) -> Option<Parts> {
-        if let Some((payload, rest)) = input.split_at_checked(parsed.payload_len) {
+        let len = usize::try_from(parsed.payload_len).ok();
+        let Some(len) = len.filter(|_| parsed.body_len <= self.limit.packet) else {
+            self.skip_payload(parsed, input);
+            return None;
+        };
+        if let Some((payload, rest)) = input.split_at_checked(len) {
             *input = rest;
             let payload = self.memory.copy(payload);
             return Some(self.deliver(parsed.head, payload));
         }
-        let mut payload = PartialPayload::new(parsed.payload_len, &self.memory);
+        let mut payload = PartialPayload::new(len, &self.memory);
         payload.take_from(input);
         self.state = State::Payload(parsed, payload);
         None
+    }
+
+    #[cold]
+    fn skip_payload(&mut self, parsed: Parsed, input: &mut &[u8]) {
+        self.too_long = Some(TooLong {
+            head: Packet::from_parts(parsed.head, Vec::new()),
+            len: parsed.body_len,
+        });
+        let mut skip = PartialSkip::new(&parsed);
+        if !skip.take_from(input) {
+            self.state = State::Skip(skip);
+        }
     }
 
     fn take_complete(&mut self) -> Option<Parts> {
@@ -335,7 +393,11 @@ impl PartialHead {
 
     /// Takes from the front of `input` what belongs to the head, and returns the head if that
     /// completes it.
-    fn take_from(&mut self, input: &mut &[u8], limit: u64) -> Result<Option<Parsed>, DecodeError> {
+    fn take_from(
+        &mut self,
+        input: &mut &[u8],
+        limit: Limit,
+    ) -> Result<Option<Parsed>, DecodeError> {
         let kept = self.len;
         for (place, &octet) in self.octets.iter_mut().skip(kept).zip(input.iter()) {
             *place = octet;

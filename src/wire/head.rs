@@ -2,7 +2,7 @@
 
 use super::error::{DecodeError, Field};
 use super::number::{ChannelId, Flags, RequestType, Tag};
-use super::packet::PacketKind;
+use super::packet::{PacketKind, to_u64};
 use super::varint;
 
 /// The most octets that can precede a payload: the length prefix and four fields.
@@ -35,8 +35,37 @@ pub(super) struct Parsed {
     pub(super) head: Head,
     /// In octets, with the length prefix.
     pub(super) head_len: usize,
+    /// What the length prefix says.
+    pub(super) body_len: u64,
     /// In octets.
-    pub(super) payload_len: usize,
+    pub(super) payload_len: u64,
+}
+
+impl Parsed {
+    /// The length of the whole packet, with the length prefix.
+    pub(super) fn packet_len(&self) -> u64 {
+        to_u64(self.head_len).saturating_add(self.payload_len)
+    }
+}
+
+/// Which lengths are accepted, in octets after the length prefix, inclusive.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    /// Of a packet.
+    pub(super) packet: u64,
+    /// Of a claim that is not an error: at least that of a packet. What is longer than a packet may
+    /// be has its head parsed all the same.
+    pub(super) claim: u64,
+}
+
+impl Limit {
+    /// Whatever is longer than a packet may be is an error.
+    pub(super) const fn exactly(limit: u64) -> Self {
+        Self {
+            packet: limit,
+            claim: limit,
+        }
+    }
 }
 
 impl Head {
@@ -98,6 +127,10 @@ impl Head {
         self.tag
     }
 
+    pub(super) fn set_tag(&mut self, tag: Tag) {
+        self.tag = tag;
+    }
+
     pub(super) const fn flags(&self) -> Flags {
         let is_request = self.word & IS_REQUEST != 0;
         Flags::from_word(if is_request {
@@ -112,7 +145,7 @@ impl Head {
     /// What is wrong is found as soon as the octets that show it are there, so the result does not
     /// depend on how the octets arrive.
     #[inline]
-    pub(super) fn parse(input: &[u8], limit: u64) -> Result<Option<Parsed>, DecodeError> {
+    pub(super) fn parse(input: &[u8], limit: Limit) -> Result<Option<Parsed>, DecodeError> {
         match Self::parse_complete(input, limit) {
             Ok(parsed) => Ok(Some(parsed)),
             Err(Stop::NeedsMore) => Ok(None),
@@ -153,14 +186,16 @@ impl Head {
     }
 
     #[inline]
-    fn parse_complete(input: &[u8], limit: u64) -> Result<Parsed, Stop> {
+    fn parse_complete(input: &[u8], limit: Limit) -> Result<Parsed, Stop> {
         let (len, prefix_len) = varint::decode(input)
             .map_err(Field::Length.too_large())?
             .ok_or(Stop::NeedsMore)?;
-        let body_len = usize::try_from(len)
-            .ok()
-            .filter(|_| len <= limit)
-            .ok_or(DecodeError::PacketTooLong { len, limit })?;
+        if len > limit.claim {
+            let limit = limit.packet;
+            return Err(DecodeError::PacketTooLong { len, limit }.into());
+        }
+        // More than can be addressed is more than has arrived.
+        let body_len = usize::try_from(len).unwrap_or(usize::MAX);
         let arrived = input.get(prefix_len..).unwrap_or_default();
         let body = arrived.get(..body_len);
         let mut fields = Fields {
@@ -187,7 +222,7 @@ impl Head {
             word: word & !HAS_CHANNEL | has_channel(channel),
             wire_type,
         };
-        let payload_len = body_len.saturating_sub(fields.taken);
+        let payload_len = len.saturating_sub(to_u64(fields.taken));
         if word & IS_REQUEST != 0 && wire_type == END_TYPE {
             let is_end = head == Self::END_OF_STREAM || head == Self::END_OF_REQUESTS;
             if !is_end || payload_len != 0 {
@@ -197,6 +232,7 @@ impl Head {
         Ok(Parsed {
             head,
             head_len: prefix_len.saturating_add(fields.taken),
+            body_len: len,
             payload_len,
         })
     }

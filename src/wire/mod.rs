@@ -96,6 +96,8 @@ mod number;
 mod packet;
 mod payload;
 pub(crate) mod reader;
+pub(crate) mod skip;
+pub(crate) mod start;
 mod writer;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::DEFAULT_MAX_PACKET_LEN;
 use super::error::{DecodeError, OutOfRange};
-use super::head::{Head, MAX_HEAD_LEN};
+use super::head::{Head, Limit, MAX_HEAD_LEN};
 use super::number::{ChannelId, Flags, RequestType, Tag};
 use super::varint;
 
@@ -146,6 +146,11 @@ impl Packet {
         Self { head, payload }
     }
 
+    /// Gives the packet another tag, before it is sent.
+    pub(crate) fn set_tag(&mut self, tag: Tag) {
+        self.head.set_tag(tag);
+    }
+
     /// Returns what the packet is.
     pub const fn kind(&self) -> PacketKind {
         self.head.kind()
@@ -242,9 +247,9 @@ impl Packet {
     /// # }
     /// ```
     pub fn parse(input: &[u8]) -> Result<(Self, usize), DecodeError> {
-        let parsed = Head::parse(input, DEFAULT_MAX_PACKET_LEN)?;
+        let parsed = Head::parse(input, Limit::exactly(DEFAULT_MAX_PACKET_LEN))?;
         let packet = parsed.and_then(|parsed| {
-            let end = parsed.head_len.saturating_add(parsed.payload_len);
+            let end = usize::try_from(parsed.packet_len()).ok()?;
             let payload = input.get(parsed.head_len..end)?;
             Some((Self::from_parts(parsed.head, payload.to_vec()), end))
         });

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use super::decoder::Decoder;
 use super::memory::{Memory, Used};
+use super::number::{ChannelId, Tag};
 use super::packet::{Packet, to_u64};
 use super::payload::LEAST_ROOM;
+use super::skip::TooLong;
+use super::start::Start;
 use crate::error::{Error, Result};
-
-/// The number of octets of the stream's start that are kept.
-const FIRST_OCTETS: usize = 64;
 
 /// A reader of packets.
 ///
@@ -49,7 +49,7 @@ pub struct PacketReader<R> {
     offset: u64,
     /// Set for good at the end of the input, or by an error.
     end: Option<Result<()>>,
-    first: FirstOctets,
+    start: Start,
 }
 
 /// What one read brought.
@@ -59,15 +59,10 @@ pub(crate) enum Step {
     Packet(Packet),
     /// Octets of a packet came, but more are needed.
     Partial,
+    /// The head of a packet came that is too long; the rest is skipped from now on.
+    TooLong(TooLong),
     /// There is nothing more: after `END_OF_STREAM`, or at the end of the input between packets.
     End,
-}
-
-/// The start of the first packet.
-struct FirstOctets {
-    octets: [u8; FIRST_OCTETS],
-    len: usize,
-    is_over: bool,
 }
 
 impl<R: BufRead> PacketReader<R> {
@@ -82,11 +77,7 @@ impl<R: BufRead> PacketReader<R> {
             held: 0,
             offset: 0,
             end: None,
-            first: FirstOctets {
-                octets: [0; FIRST_OCTETS],
-                len: 0,
-                is_over: false,
-            },
+            start: Start::new(),
         }
     }
 
@@ -130,7 +121,8 @@ impl<R: BufRead> PacketReader<R> {
         loop {
             match self.step() {
                 Ok(Step::Packet(packet)) => return Ok(Some(packet)),
-                Ok(Step::Partial) => {}
+                // What is too long is an error here, unless it is to be skipped.
+                Ok(Step::Partial | Step::TooLong(_)) => {}
                 Ok(Step::End) => return Ok(None),
                 Err(error) => return Err(error),
             }
@@ -229,20 +221,25 @@ impl<R: BufRead> PacketReader<R> {
         let mut rest = held;
         let decoded = self.decoder.decode(&mut rest);
         let taken = held.len().saturating_sub(rest.len());
-        if !self.first.is_over {
-            match decoded {
-                // What is not a packet has no end, and is to be quoted for what it may be instead.
-                Err(_) => self.first.add(held),
-                Ok(_) => self.first.add(held.get(..taken).unwrap_or_default()),
-            }
-            self.first.is_over = !matches!(decoded, Ok(None));
+        let is_whole = matches!(decoded, Ok(Some(_)));
+        if !is_whole || self.start.is_first() {
+            // What is not a packet has no end, and is quoted for what it may be instead.
+            let is_partial = matches!(decoded, Ok(None)) && !self.start.is_first();
+            let end = if is_partial { taken } else { held.len() };
+            self.start.add(held.get(..end).unwrap_or_default());
+        }
+        if is_whole || self.decoder.is_between_packets() {
+            self.start.end();
         }
         self.held = rest.len();
         self.reader.consume(taken);
         self.offset = self.offset.saturating_add(to_u64(taken));
         match decoded {
             Ok(Some(packet)) => Ok(Step::Packet(packet)),
-            Ok(None) => Ok(Step::Partial),
+            Ok(None) => Ok(match self.decoder.take_too_long() {
+                Some(too_long) => Step::TooLong(too_long),
+                None => Step::Partial,
+            }),
             Err(error) => self.fail(error.into()),
         }
     }
@@ -261,9 +258,7 @@ impl<R: BufRead> PacketReader<R> {
         };
         // The reader may have filled its buffer on the way, but there is no way to ask.
         self.held = 0;
-        if !self.first.is_over {
-            self.first.add(received);
-        }
+        self.start.add(received);
         let count = received.len();
         if count == 0 {
             return self.finish();
@@ -271,7 +266,7 @@ impl<R: BufRead> PacketReader<R> {
         self.offset = self.offset.saturating_add(to_u64(count));
         match self.decoder.payload_received(count) {
             Some(packet) => {
-                self.first.is_over = true;
+                self.start.end();
                 Ok(Step::Packet(packet))
             }
             None => Ok(Step::Partial),
@@ -330,10 +325,28 @@ impl<R> PacketReader<R> {
         self.reader
     }
 
-    /// Returns up to 64 octets of the start of the stream: those of the first packet as far as
-    /// they have arrived, or, if it does not decode, all that had.
-    pub(crate) fn first_octets(&self) -> &[u8] {
-        self.first.octets.get(..self.first.len).unwrap_or_default()
+    /// Has packets skipped that are longer than the limit, if they are no more than 16 times as
+    /// long, see [`Step::TooLong`].
+    pub(crate) fn skip_too_long(&mut self) {
+        self.decoder.skip_too_long();
+    }
+
+    /// Returns channel, tag and length of a response whose payload is arriving.
+    pub(crate) fn partial_response(&self) -> Option<(ChannelId, Tag, u64)> {
+        self.decoder.partial_response()
+    }
+
+    /// Returns `true` if nothing has come of the next packet.
+    pub(crate) fn is_between_packets(&self) -> bool {
+        self.decoder.is_between_packets()
+    }
+
+    /// Returns up to 256 octets of what came of a packet that is not whole, or does not decode; of
+    /// the first one also if it is, and then all that came with it.
+    ///
+    /// To be asked right after the step that has told so.
+    pub(crate) fn start(&self) -> &[u8] {
+        self.start.bytes()
     }
 }
 
@@ -358,14 +371,5 @@ impl<R> fmt::Debug for PacketReader<R> {
             .field("has_ended", &self.has_ended())
             .field("end", &self.end)
             .finish_non_exhaustive()
-    }
-}
-
-impl FirstOctets {
-    fn add(&mut self, octets: &[u8]) {
-        for (place, &octet) in self.octets.iter_mut().skip(self.len).zip(octets) {
-            *place = octet;
-        }
-        self.len = self.len.saturating_add(octets.len()).min(FIRST_OCTETS);
     }
 }

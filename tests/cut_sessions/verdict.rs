@@ -163,6 +163,11 @@ impl<'a> Verdict<'a> {
             (Error::Decode(error), Some((_, Fault::Garbage { .. }))) => {
                 story.broken == Some(*error)
             }
+            // The first packet's length, tag and flags: damaged, they are those of an answer to
+            // nothing.
+            (Error::NotPacketstream(_), Some((Direction::Input, Fault::Garbage { .. }))) => {
+                self.manner.cut.is_some_and(|cut| cut.at < 3)
+            }
             (Error::DuplicateTag { channel, tag }, Some((_, Fault::Garbage { .. }))) => {
                 let same = |packet: &&Packet| {
                     packet.is_request() && key(packet) == (channel.get(), tag.get())

@@ -20,6 +20,7 @@ const LIMITS: Limits = Limits {
     send_queue_len: 8,
     inbound_requests: 2,
     inbound_bytes: 50,
+    unowed_response: 1000,
 };
 
 /// What threads share of a session.
@@ -66,6 +67,7 @@ impl Session {
         let tag = shared.state.next_tag(channel);
         let packet = Packet::request(channel, tag, RequestType::from(0), Flags::NONE, []);
         let key = (channel, tag);
+        one_shot.set_tag(tag);
         let number = shared.state.register(key, 0, Arc::clone(&one_shot));
         shared.queue.push_back(Queued { number, packet });
         self.references.refer(Hold::Guard);
@@ -90,7 +92,10 @@ impl Session {
     /// Takes all that is queued out and hands it to the transport, in the sender's two steps.
     fn write(&self) {
         let mut batch: Vec<_> = self.shared.lock().queue.drain(..).collect();
-        self.shared.lock().state.take(&mut batch);
+        let mut shared = self.shared.lock();
+        let state = &mut shared.state;
+        state.take(&mut batch, |one_shot, tag| one_shot.set_tag(tag));
+        drop(shared);
         let mut writer = self.writer.lock();
         for queued in batch {
             writer.last_number = queued.number;
@@ -113,8 +118,12 @@ impl Session {
         }
     }
 
-    fn cancel(&self, key: Key) -> bool {
-        let cancelled = self.shared.lock().state.cancel(key);
+    /// Cancels the request that was queued with that number.
+    fn cancel(&self, one_shot: &OneShot, number: u64) -> bool {
+        let mut shared = self.shared.lock();
+        let key = (ChannelId::DEFAULT, one_shot.tag());
+        let cancelled = shared.state.cancel(key, number);
+        drop(shared);
         let Some((one_shot, outcome)) = cancelled else {
             return false;
         };
@@ -235,7 +244,8 @@ fn cancellation_and_answer_settle_a_request_once() {
             session.write();
             session.answer();
         });
-        let canceller = spawn(&session, move |session| session.cancel(key));
+        let cancelled = Arc::clone(&one_shot);
+        let canceller = spawn(&session, move |session| session.cancel(&cancelled, 1));
         assert!(one_shot.wait(None));
         let result = one_shot.take().unwrap();
         peer.join().unwrap();
@@ -256,7 +266,8 @@ fn cancellation_and_end_of_input_settle_a_request_once() {
         let session = Session::new();
         let (key, one_shot) = session.submit().unwrap();
         let sender = spawn(&session, |session| session.write());
-        let canceller = spawn(&session, move |session| session.cancel(key));
+        let cancelled = Arc::clone(&one_shot);
+        let canceller = spawn(&session, move |session| session.cancel(&cancelled, 1));
         session.end_input();
         assert!(one_shot.wait(None));
         let result = one_shot.take().unwrap();
@@ -268,6 +279,41 @@ fn cancellation_and_end_of_input_settle_a_request_once() {
             "{result:?}"
         );
         session.check_all([Some((key, result))]);
+    });
+}
+
+/// The tag of what is withdrawn goes to what is behind it, in the table, for who cancels and on the
+/// wire.
+#[test]
+fn withdrawn_request_uses_up_no_tag_and_its_canceller_leaves_the_next_one_alone() {
+    explore("table, two requests, a sender, two cancellations", || {
+        let session = Session::new();
+        let (_, first) = session.submit().unwrap();
+        let (_, second) = session.submit().unwrap();
+        let sender = spawn(&session, |session| session.write());
+        let withdrawn = Arc::clone(&first);
+        let canceller = spawn(&session, move |session| {
+            assert!(session.cancel(&withdrawn, 1));
+            assert!(!session.cancel(&withdrawn, 1), "of somebody else");
+        });
+        sender.join().unwrap();
+        canceller.join().unwrap();
+        let first = first.take().unwrap();
+        let was_sent = first.unwrap_err().outcome() == Outcome::Unknown;
+        let requests = session.writer.lock().requests.clone();
+        let tags: Vec<_> = requests.iter().map(|key| key.1.get()).collect();
+        let expected: &[u64] = if was_sent { &[2, 3] } else { &[2] };
+        assert_eq!(tags, expected);
+        assert_eq!(Some(&second.tag().get()), expected.last());
+        let next = session.shared.lock().state.next_tag(ChannelId::DEFAULT);
+        assert_eq!(Some(next.get() - 1), expected.last().copied());
+        if was_sent {
+            assert!(session.cancel(&second, 2));
+            return;
+        }
+        session.answer();
+        assert!(second.take().unwrap().is_ok(), "answered under its tag");
+        assert_eq!(session.shared.lock().state.outstanding(), 0);
     });
 }
 

@@ -20,12 +20,15 @@
 
 mod ending;
 mod serving;
+mod tags;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use self::tags::Tags;
 use super::key_hash::{KeyHash, release_room};
 use crate::error::{Error, Result};
 use crate::outcome::Outcome;
@@ -50,10 +53,10 @@ pub(super) struct Limits {
     /// Requests of the peer that are not answered, and answers that are not sent.
     pub(super) inbound_requests: usize,
     pub(super) inbound_bytes: usize,
+    /// The longest response, in bytes after the length prefix, that is dropped if it answers
+    /// nothing; a longer one ends the connection.
+    pub(super) unowed_response: u64,
 }
-
-/// The first tag on the default channel: the two end packets of the original have 0 and 1 there.
-const FIRST_TAG: u64 = 2;
 
 /// A request of ours that the peer owes an answer to.
 #[derive(Debug)]
@@ -120,7 +123,7 @@ pub(super) enum Action<W> {
     /// Hand the request to a handler.
     Serve,
     /// Answer it "not ok" with this text.
-    Reject(&'static [u8]),
+    Reject(Cow<'static, [u8]>),
     /// Give the answer to who waits for it.
     Settle(W),
     /// Nobody waits for it, or nothing can be said to it any more.
@@ -156,9 +159,7 @@ pub(super) struct State<W> {
     requests_in_queue: usize,
     /// Cancelled while still in the queue: the sender leaves them out.
     withdrawn: HashMap<Key, usize, KeyHash>,
-    /// Of the default channel, which most use, and of all others that are in use.
-    next_tag: u64,
-    next_tags: HashMap<ChannelId, u64, KeyHash>,
+    tags: Tags,
     last_queued: u64,
     last_taken: u64,
     last_answered: u64,
@@ -187,8 +188,7 @@ impl<W> State<W> {
             owed_bytes: 0,
             requests_in_queue: 0,
             withdrawn: HashMap::default(),
-            next_tag: FIRST_TAG,
-            next_tags: HashMap::default(),
+            tags: Tags::new(),
             last_queued: 0,
             last_taken: 0,
             last_answered: 0,
@@ -234,15 +234,11 @@ impl<W> State<W> {
 
     /// Returns the tag that the next request on a channel gets.
     pub(super) fn next_tag(&self, channel: ChannelId) -> Tag {
-        let next = if channel == ChannelId::DEFAULT {
-            self.next_tag
-        } else {
-            self.next_tags.get(&channel).copied().unwrap_or(0)
-        };
-        Tag::new(next)
+        self.tags.next(channel)
     }
 
-    /// Registers a request, under the number that its packet is queued with.
+    /// Registers a request, under the number that its packet is queued with. Its tag is final once
+    /// it has been [taken](Self::take).
     pub(super) fn register(&mut self, key: Key, bytes: usize, waiter: W) -> u64 {
         let number = self.number();
         let call = Call {
@@ -251,13 +247,7 @@ impl<W> State<W> {
             bytes,
         };
         self.calls.insert(key, call);
-        // 2^64 requests take longer than any machine lasts.
-        let next = key.1.get().saturating_add(1);
-        if key.0 == ChannelId::DEFAULT {
-            self.next_tag = next;
-        } else {
-            self.next_tags.insert(key.0, next);
-        }
+        self.tags.give(key);
         self.awaited = self.awaited.saturating_add(1);
         self.owed_bytes = self.owed_bytes.saturating_add(bytes);
         self.requests_in_queue = self.requests_in_queue.saturating_add(1);
@@ -266,9 +256,13 @@ impl<W> State<W> {
 
     /// Forgets who waits for a request. Unsent, it is never sent; sent, its answer stays owed.
     ///
-    /// Returns `None` if it has been settled already.
-    pub(super) fn cancel(&mut self, key: Key) -> Option<(W, Outcome)> {
+    /// Returns `None` if it has been settled already: another request may have its tag then, which
+    /// has another number.
+    pub(super) fn cancel(&mut self, key: Key, number: u64) -> Option<(W, Outcome)> {
         let call = self.calls.get_mut(&key)?;
+        if call.number != number {
+            return None;
+        }
         let waiter = call.waiter.take()?;
         self.awaited = self.awaited.saturating_sub(1);
         if call.number <= self.last_taken {
@@ -309,12 +303,32 @@ impl<W> State<W> {
             .is_some_and(|call| call.number <= self.last_taken)
     }
 
+    /// Says whether a response with this tag, on whatever channel, answers a request of ours.
+    pub(super) fn is_owed_somewhere(&self, tag: Tag) -> bool {
+        let mut keys = self.calls.keys();
+        keys.any(|key| key.1 == tag && self.is_owed(*key))
+    }
+
+    /// Says whether the rest of a response that announces this length may be waited for.
+    pub(super) fn may_read_response(&self, key: Key, len: u64) -> Result<()> {
+        // What a forced end has given up may still be answered.
+        let has_ended = matches!(self.input, Input::Ended(_));
+        if len <= self.limits.unowed_response || has_ended || self.is_owed(key) {
+            return Ok(());
+        }
+        Err(Error::UnknownResponse {
+            channel: key.0,
+            tag: key.1,
+            len,
+        })
+    }
+
     /// Takes note of a packet and says what it asks for. `is_waited`: some handler here waits,
     /// perhaps for the peer.
     pub(super) fn receive(&mut self, packet: &Packet, is_waited: bool) -> Action<W> {
         let key = (packet.channel(), packet.tag());
         match packet.kind() {
-            PacketKind::Response { .. } => self.response(key),
+            PacketKind::Response { .. } => self.response(key, packet.body_len()),
             PacketKind::Request(_) => self.request(key, packet.payload().len(), is_waited),
             PacketKind::EndOfRequests => {
                 if matches!(self.input, Input::Open) {
@@ -326,7 +340,21 @@ impl<W> State<W> {
         }
     }
 
-    fn response(&mut self, key: Key) -> Action<W> {
+    /// The same of the head of a packet that is too long to be read: `len` bytes where `limit` are
+    /// allowed.
+    pub(super) fn receive_too_long(&mut self, head: &Packet, len: u64, limit: u64) -> Action<W> {
+        let key = (head.channel(), head.tag());
+        if head.is_response() {
+            self.response(key, len)
+        } else {
+            self.request_too_long(key, len, limit)
+        }
+    }
+
+    fn response(&mut self, key: Key, len: u64) -> Action<W> {
+        if let Err(error) = self.may_read_response(key, len) {
+            return Action::Ended(error);
+        }
         let waiter = self.remove_answered(key).and_then(|call| {
             self.last_answered = self.last_answered.max(call.number);
             call.waiter
@@ -363,13 +391,15 @@ impl<W> State<W> {
         self.last_queued
     }
 
-    /// The sender takes these out of the queue: leaves out what must not be sent any more.
-    pub(super) fn take(&mut self, batch: &mut Vec<Queued>) {
+    /// The sender takes these out of the queue: leaves out what must not be sent any more, and gives
+    /// the rest the tags with which they are sent. `renumbered` is told of each that is not what it
+    /// was.
+    pub(super) fn take(&mut self, batch: &mut Vec<Queued>, renumbered: impl Fn(&W, Tag)) {
         if let Some(last) = batch.last() {
             self.last_taken = last.number;
         }
         let closed = self.closed.is_some();
-        batch.retain(|queued| {
+        batch.retain_mut(|queued| {
             if queued.packet.is_response() {
                 self.unsent_answers = self.unsent_answers.saturating_sub(1);
                 let bytes = queued.packet.payload().len();
@@ -381,13 +411,26 @@ impl<W> State<W> {
             self.requests_in_queue = self.requests_in_queue.saturating_sub(1);
             let key = (queued.packet.channel(), queued.packet.tag());
             // With the closed mark set, all requests that were in the queue have been failed.
-            if self.withdrawn.is_empty() {
+            if self.withdrawn.is_empty() && self.tags.are_exact() {
                 return !closed;
             }
             let withdrawn = self.withdrawn.remove(&key);
             release_room(&mut self.withdrawn);
             self.owed_bytes = self.owed_bytes.saturating_sub(withdrawn.unwrap_or(0));
-            !closed && withdrawn.is_none()
+            let tag = self.tags.leave(key, withdrawn.is_some());
+            if closed || withdrawn.is_some() {
+                return false;
+            }
+            if tag != key.1
+                && let Some(call) = self.calls.remove(&key)
+            {
+                if let Some(waiter) = &call.waiter {
+                    renumbered(waiter, tag);
+                }
+                self.calls.insert((key.0, tag), call);
+                queued.packet.set_tag(tag);
+            }
+            true
         });
     }
 

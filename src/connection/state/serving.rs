@@ -43,8 +43,25 @@ impl<W> State<W> {
                 self.losses.requests_dropped = self.losses.requests_dropped.saturating_add(1);
                 Action::Drop
             }
-            Some(Refusal::Told(text)) => Action::Reject(text),
+            Some(Refusal::Told(text)) => Action::Reject(text.into()),
         }
+    }
+
+    /// A request of `len` bytes, which is too long to be read.
+    ///
+    /// It is answered with that whatever else there is against it: to ask again is of no use.
+    pub(super) fn request_too_long(&mut self, key: Key, len: u64, limit: u64) -> Action<W> {
+        if self.serving.contains_key(&key) {
+            return Action::Ended(Error::DuplicateTag {
+                channel: key.0,
+                tag: key.1,
+            });
+        }
+        if self.output >= Output::Ended {
+            self.losses.requests_dropped = self.losses.requests_dropped.saturating_add(1);
+            return Action::Drop;
+        }
+        Action::Reject(rejection_text::request_too_long(len, limit).into())
     }
 
     /// Why no request of the peer is served now.

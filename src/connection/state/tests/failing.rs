@@ -57,7 +57,7 @@ fn an_end_of_requests_does_not_undo_the_end_of_input() {
 fn cancelled_requests_are_not_told_and_not_counted_as_lost() {
     let mut end = End::new();
     let key = end.ask_and_send("cancelled");
-    end.state.cancel(key).unwrap();
+    end.cancel(key).unwrap();
     assert!(end.state.end_input(Error::PeerClosed).is_empty());
     assert_eq!(end.state.losses().requests_unknown, 0);
     assert!(matches!(end.answered(key), Action::Drop));

@@ -85,9 +85,9 @@ fn a_close_does_not_wait_for_cancelled_requests() {
     let queued = end.ask("queued");
     end.state.close();
     assert_eq!(end.state.goodbyes(), REQUESTS);
-    end.state.cancel(queued).unwrap();
+    end.cancel(queued).unwrap();
     assert_eq!(end.state.goodbyes(), NOTHING);
-    end.state.cancel(sent).unwrap();
+    end.cancel(sent).unwrap();
     assert_eq!(end.state.goodbyes(), STREAM);
 }
 
@@ -96,7 +96,7 @@ fn the_answer_to_a_cancelled_request_does_not_stand_for_another() {
     let mut end = End::new();
     let (cancelled, _kept) = (end.ask("cancelled"), end.ask("kept"));
     end.take();
-    end.state.cancel(cancelled).unwrap();
+    end.cancel(cancelled).unwrap();
     end.state.close();
     end.answered(cancelled);
     assert_eq!(end.state.goodbyes(), REQUESTS, "one is still awaited");

@@ -135,6 +135,33 @@ fn over_the_budget_in_bytes_is_over_the_budget() {
 }
 
 #[test]
+fn request_that_is_too_long_is_refused_with_both_numbers_whatever_else_is_against_it() {
+    let too_long = |end: &mut End<()>, tag| {
+        let head = request(theirs(tag), 0);
+        end.state.receive_too_long(&head, 301, 300)
+    };
+    let told = b"rejecting request: 301 bytes are more than the limit of 300";
+    let mut end = End::new();
+    assert_rejected(&too_long(&mut end, 5), told);
+    assert_rejected(&too_long(&mut end, 5), told);
+    assert_eq!(end.state.serving(), 0, "its tag is free");
+    assert!(matches!(end.asked(5), Action::Serve));
+    assert!(matches!(
+        too_long(&mut end, 5),
+        Action::Ended(Error::DuplicateTag { .. })
+    ));
+    end.state.receive(&Packet::END_OF_REQUESTS, false);
+    assert_rejected(&too_long(&mut end, 6), told);
+    end.answer(5);
+    end.state.end_stream();
+    end.state.goodbyes();
+    assert!(matches!(too_long(&mut end, 6), Action::Drop));
+    assert_eq!(end.state.losses().requests_dropped, 1);
+    let mut silent = End::with(LIMITS, false);
+    assert_rejected(&too_long(&mut silent, 5), told);
+}
+
+#[test]
 fn over_the_budget_requests_are_refused_as_busy_while_we_are_owed_an_answer() {
     let mut end = full();
     let key = end.ask("ours");
@@ -144,7 +171,7 @@ fn over_the_budget_requests_are_refused_as_busy_while_we_are_owed_an_answer() {
     );
     assert_rejected(&end.asked(20), b"rejecting request: busy");
     end.take();
-    end.state.cancel(key).unwrap();
+    end.cancel(key).unwrap();
     assert_rejected(&end.asked(20), b"rejecting request: busy");
     assert!(!end.state.may_pause(), "a cancelled one is still owed");
     end.answered(key);

@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
     send_queue_len: 8,
     inbound_requests: 2,
     inbound_bytes: 50,
+    unowed_response: 1000,
 };
 
 /// A state with the queue that its packets are numbered for.
@@ -58,8 +59,14 @@ impl<W> End<W> {
     /// Takes all out of the queue; returns what is to be written.
     fn take(&mut self) -> Vec<Packet> {
         let mut batch = std::mem::take(&mut self.queue);
-        self.state.take(&mut batch);
+        self.state.take(&mut batch, |_, _| ());
         batch.into_iter().map(|queued| queued.packet).collect()
+    }
+
+    /// Cancels the request that has this key now.
+    fn cancel(&mut self, key: Key) -> Option<(W, Outcome)> {
+        let number = self.state.calls.get(&key)?.number;
+        self.state.cancel(key, number)
     }
 
     fn enqueue(&mut self, packet: Packet) -> u64 {
@@ -125,7 +132,7 @@ fn outcomes<W: Copy>(failed: &[Failed<W>]) -> Vec<(W, Outcome)> {
 #[track_caller]
 fn assert_rejected<W: std::fmt::Debug>(action: &Action<W>, expected: &[u8]) {
     assert!(
-        matches!(action, Action::Reject(text) if *text == expected),
+        matches!(action, Action::Reject(text) if text.as_ref() == expected),
         "{action:?}"
     );
 }

@@ -103,7 +103,7 @@ fn act(end: &mut End<usize>, account: &mut Account, random: &mut fastrand::Rng) 
         }
         8 => {
             let next = end.state.next_tag(ChannelId::DEFAULT).get();
-            if let Some((waiter, _)) = end.state.cancel(theirs(random.u64(0..=next))) {
+            if let Some((waiter, _)) = end.cancel(theirs(random.u64(0..=next))) {
                 account.settle(waiter);
             }
         }

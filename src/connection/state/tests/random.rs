@@ -13,7 +13,7 @@ const RUNS: usize = 2_000;
 /// What has become of a request of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    Waiting(Key),
+    Waiting,
     Answered,
     Failed(Outcome),
 }
@@ -24,10 +24,12 @@ struct Run {
     random: fastrand::Rng,
     end: End<u32>,
     fates: BTreeMap<u32, Fate>,
+    /// By which each request is cancelled: as its owner has it.
+    handles: BTreeMap<u32, (Key, u64)>,
     /// Taken by the sender and not yet given to the writer.
     batch: Vec<Queued>,
     handed_over: u64,
-    written: Vec<Packet>,
+    written: Vec<Queued>,
     is_cut: bool,
     has_failed: bool,
     /// Writing has failed, and our requests have not been told.
@@ -45,6 +47,7 @@ impl Run {
             random: fastrand::Rng::with_seed(seed),
             end: End::new(),
             fates: BTreeMap::new(),
+            handles: BTreeMap::new(),
             batch: Vec::new(),
             handed_over: 0,
             written: Vec::new(),
@@ -62,7 +65,7 @@ impl Run {
     fn settle(&mut self, waiter: u32, fate: Fate) {
         let old = self.fates.insert(waiter, fate);
         assert!(
-            matches!(old, Some(Fate::Waiting(_))),
+            matches!(old, Some(Fate::Waiting)),
             "{waiter}: {old:?}, then {fate:?}"
         );
     }
@@ -73,39 +76,63 @@ impl Run {
         }
     }
 
+    fn any_channel(&mut self) -> ChannelId {
+        ChannelId::new([0, 0, 5][self.random.usize(0..3)])
+    }
+
     /// One of the tags in use, or one that is not.
-    fn any_tag(&mut self) -> u64 {
-        let next = self.end.state.next_tag(ChannelId::DEFAULT).get();
-        self.random.u64(0..next + 2)
+    fn any_key(&mut self) -> Key {
+        let channel = self.any_channel();
+        let next = self.end.state.next_tag(channel).get();
+        (channel, Tag::new(self.random.u64(0..next + 2)))
+    }
+
+    /// A tag of the peer's.
+    fn their_key(&mut self) -> Key {
+        theirs(self.random.u64(0..20))
     }
 
     fn ask(&mut self) {
         let bytes = self.random.usize(0..60);
         if self.end.state.may_request().is_ok() && self.end.state.has_room(bytes) {
             let waiter = u32::try_from(self.fates.len()).unwrap();
-            let key = self.end.ask_on(ChannelId::DEFAULT, bytes, waiter);
-            self.fates.insert(waiter, Fate::Waiting(key));
+            let channel = self.any_channel();
+            let key = self.end.ask_on(channel, bytes, waiter);
+            self.fates.insert(waiter, Fate::Waiting);
+            self.handles
+                .insert(waiter, (key, self.end.state.last_queued()));
         }
     }
 
     fn cancel(&mut self) {
-        let key = theirs(self.any_tag());
-        let waiting = self.fates.values().any(|fate| *fate == Fate::Waiting(key));
-        let cancelled = self.end.state.cancel(key);
-        assert_eq!(cancelled.is_some(), waiting);
-        if let Some((waiter, outcome)) = cancelled {
+        // Also one that is settled, whose tag may be another's by now.
+        let Ok(count) = u32::try_from(self.handles.len()) else {
+            return;
+        };
+        if count == 0 {
+            return;
+        }
+        let waiter = self.random.u32(0..count);
+        let (key, number) = self.handles[&waiter];
+        let waiting = self.fates[&waiter] == Fate::Waiting;
+        let cancelled = self.end.state.cancel(key, number);
+        assert_eq!(
+            cancelled.map(|(waiter, _)| waiter),
+            waiting.then_some(waiter)
+        );
+        if let Some((_, outcome)) = cancelled {
             self.settle(waiter, Fate::Failed(outcome));
         }
     }
 
     fn receive(&mut self) {
-        let key = theirs(self.any_tag());
         let bytes = self.random.usize(0..40);
         let packet = match self.random.u8(0..20) {
             0 => Packet::END_OF_REQUESTS,
-            1..=9 => response(key, bytes),
-            _ => request(key, bytes),
+            1..=9 => response(self.any_key(), bytes),
+            _ => request(self.their_key(), bytes),
         };
+        let key = (packet.channel(), packet.tag());
         let is_waited = self.random.bool();
         match self.end.state.receive(&packet, is_waited) {
             Action::Serve => {
@@ -113,12 +140,10 @@ impl Run {
             }
             Action::Reject(_) => self.queue_answer(key),
             Action::Settle(waiter) => {
-                assert!(
-                    self.written
-                        .iter()
-                        .chain(self.in_batch())
-                        .any(|sent| sent.is_request() && (sent.channel(), sent.tag()) == key)
-                );
+                let (_, number) = self.handles[&waiter];
+                let mut sent = self.written.iter().chain(&self.batch);
+                let sent = sent.find(|sent| sent.number == number).unwrap();
+                assert_eq!((sent.packet.channel(), sent.packet.tag()), key);
                 self.settle(waiter, Fate::Answered);
             }
             Action::Drop if packet.is_request() => self.dropped += 1,
@@ -129,10 +154,6 @@ impl Run {
                 self.end_input(error);
             }
         }
-    }
-
-    fn in_batch(&self) -> impl Iterator<Item = &Packet> {
-        self.batch.iter().map(|queued| &queued.packet)
     }
 
     fn queue_answer(&mut self, key: Key) {
@@ -158,7 +179,13 @@ impl Run {
         }
         let count = self.random.usize(1..=self.end.queue.len());
         self.batch = self.end.queue.drain(..count).collect();
-        self.end.state.take(&mut self.batch);
+        let renumbered = std::cell::RefCell::new(Vec::new());
+        self.end.state.take(&mut self.batch, |waiter, tag| {
+            renumbered.borrow_mut().push((*waiter, tag));
+        });
+        for (waiter, tag) in renumbered.into_inner() {
+            self.handles.get_mut(&waiter).unwrap().0.1 = tag;
+        }
     }
 
     fn write(&mut self) {
@@ -166,7 +193,7 @@ impl Run {
         for queued in self.batch.drain(..count) {
             self.handed_over = queued.number;
             if !(self.is_cut && queued.packet.is_request()) {
-                self.written.push(queued.packet);
+                self.written.push(queued);
             }
         }
     }
@@ -236,12 +263,13 @@ impl Run {
 
     fn check(&self) {
         let waiting = self.fates.values();
-        let waiting = waiting.filter(|fate| matches!(fate, Fate::Waiting(_)));
+        let waiting = waiting.filter(|fate| matches!(fate, Fate::Waiting));
         assert!(self.end.state.outstanding() >= waiting.count());
 
-        let taken = self.written.iter().chain(self.in_batch());
+        let taken = self.written.iter().chain(&self.batch);
         let sent: Vec<_> = taken
-            .chain(self.end.queue.iter().map(|q| &q.packet))
+            .chain(&self.end.queue)
+            .map(|queued| &queued.packet)
             .collect();
         let at = |packet: &Packet| {
             let places = sent.iter().enumerate();
@@ -280,13 +308,20 @@ impl Run {
         assert_eq!(self.end.state.serving(), 0);
         assert_eq!(self.end.state.losses().answers_lost, self.answers_refused);
         for (waiter, fate) in &self.fates {
-            assert!(!matches!(fate, Fate::Waiting(_)), "{waiter} was forgotten");
+            assert!(!matches!(fate, Fate::Waiting), "{waiter} was forgotten");
         }
-        // The first request has tag 2, and so on: those reported as not sent were not.
+        // The tags on the wire have no gaps, and those reported as not sent were not.
         self.write();
-        for packet in self.written.iter().filter(|packet| packet.is_request()) {
-            let waiter = u32::try_from(packet.tag().get() - 2).unwrap();
-            assert_ne!(self.fates[&waiter], Fate::Failed(Outcome::NotSent));
+        let mut next = BTreeMap::from([(0, 2), (5, 0)]);
+        for sent in self.written.iter().filter(|sent| sent.packet.is_request()) {
+            let next = next.get_mut(&sent.packet.channel().get()).unwrap();
+            assert_eq!(sent.packet.tag().get(), *next);
+            *next += 1;
+            let mut handles = self.handles.iter();
+            let owner = handles.find(|(_, handle)| handle.1 == sent.number);
+            let (waiter, (key, _)) = owner.unwrap();
+            assert_eq!(*key, (sent.packet.channel(), sent.packet.tag()));
+            assert_ne!(self.fates[waiter], Fate::Failed(Outcome::NotSent));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong with a connection or with one of its requests, and whose fault it is.
 
+mod blame;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -98,10 +100,22 @@ pub enum Error {
     #[error("the connection was closed by force when its linger time ran out")]
     LingerExpired,
 
-    /// What the peer sent first is text, or the start of a TLS record: it is some other program.
+    /// What the peer sent is not a stream of packets but, nearly always, text: it is some other
+    /// program, or some other program has written into the stream.
     ///
-    /// The text says what came, such as
-    /// `peer is not speaking packetstream; it said: "bash: server: command not found"`.
+    /// The error says what came, up to the end of the line or 256 bytes, as far as it was there:
+    /// `peer is not speaking packetstream; it said: "bash: server: command not found"`. The start of
+    /// a TLS record is named as such, and so is an echo as terminals make it, of which `^B^@` is an
+    /// example.
+    ///
+    /// The first packet is judged as soon as its length, tag and flags are there, and is never acted
+    /// on then: it is not one of ours if it is a response to no request, or a request whose tag and
+    /// flags are printable characters, white space or ESC, or if it begins with UTF-8 text. Nothing
+    /// that this crate or the Python original sends looks so. A peer of another make may begin with
+    /// a tag of 9, 10, 13, 27 or 32 to 126 and flags of 2, 3, 6 or 8 and more: for those,
+    /// [`refuse_text`](crate::ConnectionBuilder::refuse_text) turns the judging off. Later packets
+    /// are not judged, but text is quoted in the place of an error about bytes that are no packet, and
+    /// of [`UnknownResponse`](Self::UnknownResponse).
     #[error("{0}")]
     NotPacketstream(Arc<str>),
 
@@ -150,6 +164,17 @@ pub enum Error {
     #[error("no more requests may be made on this connection")]
     RequestsFinished,
 
+    /// The response is longer than this end's limit
+    /// ([`max_packet_len`](crate::ConnectionBuilder::max_packet_len)), so it was not read. The
+    /// request has been run, and the connection goes on.
+    #[error("a response of {len} bytes is longer than the limit of {limit}")]
+    ResponseTooLong {
+        /// The length of the response in bytes, without its length prefix.
+        len: u64,
+        /// The limit that is in force, in the same measure.
+        limit: u64,
+    },
+
     /// A thread could not be started: one of a connection, which has not been opened then, or the
     /// one for the callback or the time limit of a request, which has been given up for that.
     #[error("cannot start a thread{}", Spawned(*outcome))]
@@ -192,6 +217,20 @@ pub enum Error {
         /// What ended the connection.
         #[source]
         cause: Arc<Error>,
+    },
+
+    /// The peer sent the start of a response of more than 1 MiB that answers no request. (A shorter
+    /// one is counted and dropped.)
+    #[error(
+        "the peer sends a response of {len} bytes to no request: tag {tag} on channel {channel}"
+    )]
+    UnknownResponse {
+        /// The channel of the response.
+        channel: ChannelId,
+        /// Its tag.
+        tag: Tag,
+        /// The length that it announces, in bytes after its length prefix.
+        len: u64,
     },
 
     /// The service of the typed connection has no number for requests of this type, so it was not
@@ -264,8 +303,10 @@ impl Error {
             | Self::PeerClosed
             | Self::PeerNotReading { .. }
             | Self::Read(_)
+            | Self::ResponseTooLong { .. }
             | Self::StillOpen
             | Self::Taken
+            | Self::UnknownResponse { .. }
             | Self::Write(_) => Outcome::Unknown,
         }
     }
@@ -293,82 +334,6 @@ impl Error {
         matches!(self, Self::TimedOut(_))
     }
 
-    /// Returns `true` if there is no connection any more, whatever ended it, or if it was never
-    /// open: another request on it would fail too.
-    pub fn is_closed(&self) -> bool {
-        matches!(
-            self.cause(),
-            Self::Aborted
-                | Self::Closed
-                | Self::Connect(_)
-                | Self::Decode(_)
-                | Self::DuplicateTag { .. }
-                | Self::EndOfInput(_)
-                | Self::LingerExpired
-                | Self::NotPacketstream(_)
-                | Self::OtherProcess(_)
-                | Self::Panicked(_)
-                | Self::PeerClosed
-                | Self::PeerNotReading { .. }
-                | Self::Read(_)
-                | Self::RequestsFinished
-                | Self::Write(_)
-        )
-    }
-
-    /// Returns `true` if the byte stream is to blame: it could not be made, read or written, or
-    /// it ended without a goodbye, between two packets or inside one.
-    pub fn is_transport(&self) -> bool {
-        self.blame() == Some(Blame::Transport)
-    }
-
-    /// Returns `true` if the peer is to blame: what it sent is not the protocol, or its answer is
-    /// not what was agreed on ([`Error::Payload`]).
-    pub fn is_peer(&self) -> bool {
-        self.blame() == Some(Blame::Peer)
-    }
-
-    /// Returns `true` if the caller is to blame: the call cannot succeed as it was made.
-    pub fn is_caller(&self) -> bool {
-        self.blame() == Some(Blame::Caller)
-    }
-
-    fn blame(&self) -> Option<Blame> {
-        match self.cause() {
-            Self::Connect(_)
-            | Self::Decode(DecodeError::Truncated { .. })
-            | Self::EndOfInput(_)
-            | Self::Read(_)
-            | Self::Write(_) => Some(Blame::Transport),
-            Self::Decode(_)
-            | Self::DuplicateTag { .. }
-            | Self::NotPacketstream(_)
-            | Self::Payload(_)
-            | Self::PeerNotReading { .. } => Some(Blame::Peer),
-            Self::Closed
-            | Self::OtherProcess(_)
-            | Self::RequestsFinished
-            | Self::StillOpen
-            | Self::Taken
-            | Self::TooLong { .. }
-            | Self::UnknownRequestType(_)
-            | Self::WouldDeadlock(_) => Some(Blame::Caller),
-            // What one end has decided, or what takes its time.
-            Self::Aborted
-            | Self::Cancelled(_)
-            | Self::Full
-            | Self::LingerExpired
-            | Self::PeerClosed
-            | Self::Rejected(_)
-            | Self::TimedOut(_)
-            // A bug, and a system without room for a thread.
-            | Self::Panicked(_)
-            | Self::Spawn { .. }
-            // Its cause is never one itself.
-            | Self::Unanswered { .. } => None,
-        }
-    }
-
     /// Has an error about a missing thread say what became of a request.
     pub(crate) fn about(&self, outcome: Outcome) -> Self {
         match self {
@@ -387,14 +352,6 @@ impl Error {
             cause: Arc::clone(cause),
         }
     }
-}
-
-/// Whose fault an error is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Blame {
-    Transport,
-    Peer,
-    Caller,
 }
 
 struct Unanswered(Outcome);
@@ -444,5 +401,4 @@ impl fmt::Display for Diagnosis<'_> {
 }
 
 #[cfg(test)]
-#[path = "error_tests.rs"]
 mod tests;

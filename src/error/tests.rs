@@ -1,3 +1,4 @@
+use super::blame::Blame;
 use super::*;
 use crate::wire::{Field, Flags};
 
@@ -45,6 +46,7 @@ fn all() -> Vec<Error> {
         Error::Rejected(Rejection::new("no request handler")),
         Error::Rejected(Rejection::new("no request handler").with_flags(Flags::from(1))),
         Error::RequestsFinished,
+        Error::ResponseTooLong { len: 2, limit: 1 },
         Error::Spawn {
             outcome: Outcome::NotSent,
             source: io_error(),
@@ -58,6 +60,11 @@ fn all() -> Vec<Error> {
         Error::TimedOut(Outcome::NotSent),
         Error::TimedOut(Outcome::Unknown),
         Error::TooLong { len: 2, limit: 1 },
+        Error::UnknownResponse {
+            channel: ChannelId::DEFAULT,
+            tag: Tag::new(2),
+            len: 1,
+        },
         Error::UnknownRequestType("Type"),
         Error::WouldDeadlock(Outcome::NotSent),
         Error::WouldDeadlock(Outcome::Unknown),
@@ -87,7 +94,8 @@ fn rule(error: &Error) -> (Outcome, Option<Blame>, bool) {
         Error::Decode(_)
         | Error::DuplicateTag { .. }
         | Error::NotPacketstream(_)
-        | Error::PeerNotReading { .. } => (Unknown, Some(Peer), true),
+        | Error::PeerNotReading { .. }
+        | Error::UnknownResponse { .. } => (Unknown, Some(Peer), true),
         Error::Full => (NotSent, None, false),
         Error::OtherProcess(outcome) => (*outcome, Some(Caller), true),
         // The connection goes on.
@@ -96,7 +104,9 @@ fn rule(error: &Error) -> (Outcome, Option<Blame>, bool) {
             let refused = rejection.flags().is_empty() && rejection.payload().len() > 2;
             (if refused { NotRun } else { Unknown }, None, false)
         }
-        Error::StillOpen | Error::Taken => (Unknown, Some(Caller), false),
+        Error::ResponseTooLong { .. } | Error::StillOpen | Error::Taken => {
+            (Unknown, Some(Caller), false)
+        }
         Error::TooLong { .. } | Error::UnknownRequestType(_) => (NotSent, Some(Caller), false),
         Error::Unanswered { outcome, cause } => {
             let (_, blame, is_closed) = rule(cause);
