@@ -91,8 +91,8 @@
 //! | the time a close takes | 5 s | [`linger`](ConnectionBuilder::linger) |
 //!
 //! Over the inbound budget reading pauses, unless this end waits for the peer: then requests are
-//! answered `rejecting request: busy`. A peer that floods and never reads its answers ends the
-//! connection with [`Error::PeerNotReading`].
+//! answered `rejecting request: busy`. A peer that floods and does not read its answers for 5 s ends
+//! the connection with [`Error::PeerNotReading`].
 //!
 //! # Features
 //!

@@ -66,7 +66,7 @@ fn deaf(builder: ConnectionBuilder) -> (OpenGuard, UnixStream) {
 /// More than any budget in force, so the same in the small size.
 fn many<N: From<u32>>() -> N {
     let is_large = is_large() || !cfg!(debug_assertions);
-    N::from(if is_large { 1_000_000 } else { 40_000 })
+    N::from(if is_large { 1_000_000 } else { 100_000 })
 }
 
 fn try_submit_says_full_to_a_deaf_peer() {
@@ -241,9 +241,10 @@ impl Budget {
         2 * (octets + self.requests * PER_REQUEST)
     }
 
-    /// Up to four times as many rejections may wait, which have short texts.
+    /// The hard budget: up to four times as many rejections may wait, and 32,768 at least, which have
+    /// short texts.
     fn rejections(&self) -> usize {
-        4 * self.requests * PER_REQUEST
+        (4 * self.requests).max(32_768) * PER_REQUEST
     }
 }
 

@@ -91,12 +91,16 @@ fn answers_come_in_any_order_and_are_matched_by_channel_and_tag() {
 fn a_response_to_no_request_is_counted_and_dropped() {
     watched(|| {
         let (guard, mut peer) = Peer::open(Connection::builder());
-        let pending = submit_and_see(&guard, &mut peer, "mine");
+        let first = submit_and_see(&guard, &mut peer, "first");
+        let second = submit_and_see(&guard, &mut peer, "second");
+        // The first packet of a stream must be owed.
+        peer.answer(0, 2, "yes");
         peer.answer(0, 99, "what");
         peer.answer(5, 2, "another channel");
-        peer.answer(0, 2, "yes");
         peer.answer(0, 2, "twice");
-        assert_eq!(pending.wait().unwrap().payload(), b"yes");
+        peer.answer(0, 3, "yes");
+        assert_eq!(first.wait().unwrap().payload(), b"yes");
+        assert_eq!(second.wait().unwrap().payload(), b"yes");
         peer.goodbye();
         peer.expect_goodbye();
         let report = guard.close();

@@ -276,8 +276,9 @@ impl ConnectionBuilder {
     ///
     /// Over that number reading pauses, or, while this end waits for an answer of the peer, further
     /// requests are answered not ok, `rejecting request: busy`. As many answers may wait to be sent
-    /// before no further request is started; with four times as many, the peer does not read and
-    /// the connection ends with [`Error::PeerNotReading`].
+    /// before no further request is started. With four times as many (but at least 32,768), nothing
+    /// more is read until the peer has read some, and the connection ends with
+    /// [`Error::PeerNotReading`] if that takes 5 s.
     ///
     /// The default is 32,768: twice what an end of ours leaves unanswered, so that two of them
     /// never see it.

@@ -9,6 +9,7 @@ mod decode;
 mod duty;
 mod ending;
 mod facts;
+mod flood;
 mod foreign;
 mod guard;
 mod handler;
@@ -20,6 +21,7 @@ mod lead;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod message;
+mod monitored_writer;
 mod one_shot;
 mod open_count;
 mod opening;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use log::LevelFilter;
 
 pub(super) use self::write_side::{Fate, WriteSide};
+use super::monitored_writer::WriteMonitor;
 pub(super) use super::rest::Run;
 use super::rest::{Gathering, Rest};
 use super::session::{Session, Shared};
@@ -28,6 +29,7 @@ pub(super) struct Outbox {
     grace: Duration,
     /// What others than the sender may do.
     sharing: Sharing,
+    pub(super) monitor: Arc<WriteMonitor>,
     /// The number of the last request of ours that has been answered.
     answered: AtomicU64,
     /// A number up to which all requests may have been given to the writer, and none after it.
@@ -46,6 +48,7 @@ impl Outbox {
             role: Mutex::new(WriteSide::new()),
             grace,
             sharing,
+            monitor: Arc::default(),
             answered: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             are_requests_cut: AtomicBool::new(false),

@@ -4,7 +4,6 @@
 //! or writes the answer of one, the reading is offered to another thread (see
 //! [`lead`](super::lead)).
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -90,9 +89,8 @@ impl From<Error> for Ended {
 fn receive(origin: &Arc<Origin>, side: &mut Option<Box<ReadSide>>) -> Ended {
     let session = &origin.session;
     while let Some(reading) = side {
-        // A stream that is only lent belongs to its owner again.
-        if session.wait_for_inbound_room().is_break() {
-            return Error::Aborted.into();
+        if let Err(error) = session.wait_for_inbound_room() {
+            return error.into();
         }
         let undealt = reading.undealt.take();
         let filled = undealt.unwrap_or_else(|| reading.fill());
@@ -174,9 +172,6 @@ impl Session {
         if let Some(too_long) = too_long {
             let start = reading.reader.start();
             self.apply_too_long(&mut shared, &too_long, start, &mut effects);
-        }
-        if let Some(error) = shared.state.flooded() {
-            effects.end.get_or_insert(error);
         }
         let end = effects.end.or(end);
         let goodbye = self.queue_goodbyes(&mut shared);
@@ -329,9 +324,11 @@ impl Session {
     }
 
     /// Pauses reading while too many requests of the peer are here and nobody here waits for it,
-    /// so that both ends cannot pause for each other. Breaks off after a forced end.
-    fn wait_for_inbound_room(self: &Arc<Self>) -> ControlFlow<()> {
+    /// so that both ends cannot pause for each other; or while far too many answers wait to be sent.
+    /// Breaks off after a forced end.
+    fn wait_for_inbound_room(self: &Arc<Self>) -> Result<(), Error> {
         let mut shared = self.shared.lock();
+        self.wait_for_sender(&mut shared)?;
         let may_pause = |shared: &Shared| {
             let state = &shared.state;
             (state.may_pause() || self.config.is_inline && state.may_pause_for_answers())
@@ -350,9 +347,10 @@ impl Session {
         }
         shared.is_paused = false;
         if shared.is_forced {
-            ControlFlow::Break(())
+            // A stream that is only lent belongs to its owner again.
+            Err(Error::Aborted)
         } else {
-            ControlFlow::Continue(())
+            Ok(())
         }
     }
 

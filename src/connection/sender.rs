@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::monitored_writer::MonitoredWriter;
 use super::outbox::Fate;
 use super::place::{self, Role};
 use super::session::{Session, Shared};
@@ -21,7 +22,10 @@ pub(super) fn run(session: &Arc<Session>) {
     let outbox = &session.outbox;
     outbox.enter_sender();
     let writer = session.streams.lock().writer.take();
-    outbox.role.lock().writer = writer.map(PacketWriter::new);
+    outbox.role.lock().writer = writer.map(|writer| {
+        let monitor = Arc::clone(&outbox.monitor);
+        PacketWriter::new(MonitoredWriter::new(writer, monitor))
+    });
     let fate = loop {
         outbox.push_run(&mut session.shared.lock().run);
         let mut role = outbox.role.lock();
@@ -52,11 +56,12 @@ pub(super) fn run(session: &Arc<Session>) {
     }
     session.spare.close();
     let writer = outbox.role.lock().writer.take();
-    let writer = writer.map(PacketWriter::into_inner);
+    let writer = writer.map(|writer| writer.into_inner().into_inner());
     let unwanted = session.streams.lock().leave_writer(writer);
     session.contained(|| drop(unwanted));
     let mut shared = session.shared.lock();
     shared.sender_lives = false;
+    session.notify_receiver(&shared);
     session.progress.notify_all();
 }
 

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Outbox;
+use crate::connection::monitored_writer::MonitoredWriter;
 use crate::connection::rest::{Rest, WAITING_OCTETS};
 use crate::connection::session::Session;
 use crate::connection::state::Queued;
 use crate::connection::text::caught;
 use crate::connection::unread::Unread;
 use crate::error::Error;
-use crate::transport::BoxedWriter;
 use crate::wire::memory::{LEAST_REUSED, Used};
 use crate::wire::{PacketKind, PacketWriter};
 
@@ -37,7 +37,7 @@ pub(in crate::connection) enum Fate {
 
 /// What the holder of the role has to itself.
 pub(in crate::connection) struct WriteSide {
-    pub(in crate::connection) writer: Option<PacketWriter<BoxedWriter>>,
+    pub(in crate::connection) writer: Option<PacketWriter<MonitoredWriter>>,
     batch: Vec<Queued>,
     /// For a run.
     room: Vec<Queued>,

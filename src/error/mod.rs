@@ -141,8 +141,10 @@ pub enum Error {
     #[error("the peer has closed the connection")]
     PeerClosed,
 
-    /// The peer sends requests and does not read the answers, beyond four times the inbound budget
-    /// ([`max_inbound_requests`](crate::ConnectionBuilder::max_inbound_requests)).
+    /// The peer sends requests and does not read the answers: four times as many as the inbound budget
+    /// allows ([`max_inbound_requests`](crate::ConnectionBuilder::max_inbound_requests); but 32,768
+    /// answers at least) wait to be sent, and meanwhile no write returned for 5 s. A peer that reads
+    /// slowly is no such, as long as 4 KiB go out in that time.
     #[error("the peer does not read its answers: {answers} with {octets} octets wait to be sent")]
     PeerNotReading {
         /// The number of answers that wait.

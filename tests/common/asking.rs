@@ -68,7 +68,8 @@ impl Life {
         connection: &Connection,
         rng: &mut Rng,
     ) {
-        let tag = Some(pending.tag());
+        // It may change until the request is sent; the answer tells it.
+        let tag = None;
         let ledger = &self.ledger;
         match way {
             3 => {
@@ -114,21 +115,20 @@ impl Life {
         connection: &Connection,
         rng: &mut Rng,
     ) {
-        let mut slips = vec![(slip, pending.tag())];
+        let mut slips = vec![slip];
         let mut set = PendingSet::from_iter([pending]);
         for _ in 0..rng.usize(1..4) {
             let slip = self.ledger.ask(end, rng.usize(..8));
             match connection.submit(Request::new(1).with_payload(slip.question())) {
                 Ok(pending) => {
-                    slips.push((slip, pending.tag()));
+                    slips.push(slip);
                     set.insert(pending);
                 }
                 Err(error) => self.ledger.settle(slip, None, Err(error)),
             }
         }
         for (number, result) in set {
-            let (slip, tag) = slips[number];
-            self.ledger.settle(slip, Some(tag), result);
+            self.ledger.settle(slips[number], None, result);
         }
     }
 }

@@ -6,9 +6,12 @@ use crate::connection::key_hash::release_room;
 use crate::error::Error;
 use crate::rejection::rejection_text;
 
-/// By how many times the unsent answers may exceed the inbound budget before a peer that does
-/// not read them is given up.
+/// By how many times the unsent answers may exceed the inbound budget before nothing more is read.
 const HARD: usize = 4;
+
+/// The least number of answers for which that holds: a peer that asks as much as it may by default,
+/// and is refused all of it, is not to wait.
+const HARD_ANSWERS: usize = 32_768;
 
 /// Why a request of the peer is not served.
 #[derive(Clone, Copy, Debug)]
@@ -131,11 +134,13 @@ impl<W> State<W> {
             || self.unsent_bytes >= self.limits.inbound_bytes
     }
 
-    /// Says whether the peer sends requests without reading the answers, beyond all measure.
+    /// Says whether so many answers wait to be sent that nothing more may be read; if they are not
+    /// sent at all, this is the reason.
     pub(in crate::connection) fn flooded(&self) -> Option<Error> {
-        let is_flooded = self.unsent_answers > self.limits.inbound_requests.saturating_mul(HARD)
+        let answers = self.limits.inbound_requests.saturating_mul(HARD);
+        let is_flooded = self.unsent_answers > answers.max(HARD_ANSWERS)
             || self.unsent_bytes > self.limits.inbound_bytes.saturating_mul(HARD);
-        is_flooded.then(|| Error::PeerNotReading {
+        (is_flooded && self.output < Output::Ended).then(|| Error::PeerNotReading {
             answers: u64::try_from(self.unsent_answers).unwrap_or(u64::MAX),
             octets: u64::try_from(self.unsent_bytes).unwrap_or(u64::MAX),
         })

@@ -220,30 +220,58 @@ fn answers_at_the_budget_that_are_not_sent_hold_further_requests() {
     assert!(!end.state.has_unsent_answers());
 }
 
-#[test]
-fn a_peer_that_leaves_more_than_four_times_the_budget_unread_floods() {
-    let mut end = End::<()>::new();
-    for tag in 0..8 {
-        end.enqueue(response(theirs(tag), 0));
-    }
-    assert!(end.state.flooded().is_none());
-    end.enqueue(response(theirs(8), 3));
-    let error = end.state.flooded().unwrap();
-    assert!(
-        matches!(
-            error,
-            Error::PeerNotReading {
-                answers: 9,
-                octets: 3
+/// Enqueues responses until nothing more may be read, at most so many; returns how many these are.
+fn enqueue_until_flooded(end: &mut End<()>, most: u64, payload: usize) -> u64 {
+    (0..most)
+        .take_while(|tag| {
+            let is_free = end.state.flooded().is_none();
+            if is_free {
+                end.enqueue(response(theirs(*tag), payload));
             }
-        ),
-        "{error:?}"
-    );
-    end.take();
-    assert!(end.state.flooded().is_none());
+            is_free
+        })
+        .count() as u64
+}
 
+#[test]
+fn nothing_more_is_read_over_four_times_the_budget_but_never_below_32_768_answers() {
+    for (inbound_requests, most) in [
+        (2, 32_768),
+        (8192, 32_768),
+        (8193, 32_772),
+        (32_768, 131_072),
+    ] {
+        let limits = Limits {
+            inbound_requests,
+            ..LIMITS
+        };
+        let mut end = End::<()>::with(limits, true);
+        assert_eq!(enqueue_until_flooded(&mut end, 200_000, 0), most + 1);
+        let error = end.state.flooded().unwrap();
+        assert!(
+            matches!(error, Error::PeerNotReading { answers, octets: 0 } if answers == most + 1),
+            "{error:?}"
+        );
+        end.take();
+        assert!(end.state.flooded().is_none());
+    }
+}
+
+#[test]
+fn nothing_more_is_read_over_four_times_as_many_bytes_as_may_be_here() {
+    let mut end = End::<()>::new();
+    assert_eq!(enqueue_until_flooded(&mut end, 10, 100), 3);
+    assert!(end.state.flooded().unwrap().is_peer());
+    end.take();
     end.enqueue(response(theirs(9), 200));
     assert!(end.state.flooded().is_none());
-    end.enqueue(response(theirs(10), 1));
-    assert!(end.state.flooded().unwrap().is_peer());
+}
+
+#[test]
+fn who_answers_no_more_reads_on() {
+    let mut end = End::<()>::new();
+    end.enqueue(response(theirs(9), 201));
+    assert!(end.state.flooded().is_some());
+    end.state.stop_output(&Error::Aborted, 0, 0);
+    assert!(end.state.flooded().is_none());
 }
