@@ -75,7 +75,9 @@ impl Session {
             return Err(Error::Closed);
         }
         shared.state.may_request_for(terms.sake)?;
-        let is_free = shared.submitters.is_empty() && shared.state.has_room(bytes);
+        // What answers the peer does not queue behind what waits for the peer.
+        let is_free = (shared.submitters.is_empty() || terms.sake == Sake::Accepted)
+            && shared.state.has_room_for(terms.sake, bytes);
         if !is_free && !place::is_worker() {
             if !terms.may_wait {
                 return Err(Error::Full);
@@ -148,7 +150,10 @@ impl Session {
             if let Err(error) = shared.state.may_request_for(terms.sake) {
                 break Err(error);
             }
-            if shared.submitters.front() == Some(&ticket) && shared.state.has_room(bytes) {
+            let is_next = shared.submitters.front() == Some(&ticket);
+            if (is_next || terms.sake == Sake::Accepted)
+                && shared.state.has_room_for(terms.sake, bytes)
+            {
                 break Ok(());
             }
             // What fills the queue or is owed must be on its way while we wait.

@@ -232,6 +232,17 @@ impl<W> State<W> {
                     && self.owed_bytes.saturating_add(bytes) <= self.limits.outstanding_bytes))
     }
 
+    /// The same for a request that is made for that reason, which has more room: one more may be made
+    /// for each that we serve, or a chain of them would wait for itself.
+    pub(super) fn has_room_for(&self, sake: Sake, bytes: usize) -> bool {
+        let most = self.limits.outstanding_requests;
+        let most_to_answer = most.saturating_add(self.serving.len());
+        self.has_room(bytes)
+            || (sake == Sake::Accepted
+                && self.requests_in_queue < self.limits.send_queue_len
+                && self.calls.len() < most_to_answer)
+    }
+
     /// Returns the tag that the next request on a channel gets.
     pub(super) fn next_tag(&self, channel: ChannelId) -> Tag {
         self.tags.next(channel)

@@ -1,0 +1,95 @@
+//! The cap of unanswered requests, and requests that are made to answer others: these never wait for
+//! each other, on whatever thread they are made.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed expectation of a helper fails its test"
+)]
+
+mod common;
+#[path = "common/pairs.rs"]
+mod pairs;
+
+use common::watched;
+use packetstream::{
+    Connection, ConnectionBuilder, Incoming, OpenGuard, Rejection, Request, Responder, Transport,
+};
+use pairs::start;
+
+/// Asks the other end with one less, unless that is nothing; answers with the depth that was reached.
+fn ask_on(incoming: &Incoming) -> packetstream::Result<Vec<u8>> {
+    let (left, rest) = incoming.payload().split_first().unwrap();
+    if *left == 0 {
+        return Ok(vec![0]);
+    }
+    let request = Request::new(0).with_payload([&[left - 1], rest].concat());
+    let deeper = incoming.connection().call(request)?;
+    Ok(vec![deeper.payload()[0] + 1])
+}
+
+fn on_a_thread_of_its_own(incoming: Incoming, responder: Responder) {
+    drop(start(move || match ask_on(&incoming) {
+        Ok(depth) => responder.respond(depth),
+        Err(error) => responder.reject(Rejection::new(error.to_string())),
+    }));
+}
+
+fn ends(builder: fn() -> ConnectionBuilder) -> (OpenGuard, OpenGuard) {
+    let (ours, theirs) = Transport::pair();
+    (
+        builder().open(ours).unwrap(),
+        builder().open(theirs).unwrap(),
+    )
+}
+
+#[test]
+fn chain_of_requests_that_answer_each_other_passes_a_cap_that_is_less_than_its_length() {
+    let deferred: fn() -> ConnectionBuilder = || {
+        Connection::builder()
+            .max_outstanding_requests(1)
+            .deferred_handler(on_a_thread_of_its_own)
+    };
+    let by_bytes: fn() -> ConnectionBuilder = || {
+        Connection::builder()
+            .max_outstanding_bytes(60)
+            .deferred_handler(on_a_thread_of_its_own)
+    };
+    let on_handlers: fn() -> ConnectionBuilder = || {
+        Connection::builder()
+            .max_outstanding_requests(1)
+            .handler(|incoming| Ok(ask_on(&incoming)?))
+    };
+    watched(move || {
+        for builder in [deferred, by_bytes, on_handlers] {
+            let (client, server) = ends(builder);
+            let request = Request::new(0).with_payload([&[100], &[b'x'; 50][..]].concat());
+            assert_eq!(client.call(request).unwrap().payload(), [100]);
+            client.close().into_result().unwrap();
+            server.close().into_result().unwrap();
+        }
+    });
+}
+
+#[test]
+fn cap_holds_for_who_has_the_connection_of_a_request_and_asks_on_and_on() {
+    watched(|| {
+        let (send, kept) = crossbeam_channel::bounded(1);
+        let (ours, mut peer) = pairs::ScriptedPeer::new();
+        let guard = Connection::builder()
+            .max_outstanding_requests(3)
+            .deferred_handler(move |incoming, responder| {
+                let _ = send.send((incoming.connection().clone(), responder));
+            })
+            .open(ours)
+            .unwrap();
+        peer.send(&[pairs::request_packet(2, "")]);
+        let (connection, responder) = kept.recv().unwrap();
+        let made: Vec<_> = (0..100)
+            .map_while(|_| connection.try_submit(Request::new(0)).ok())
+            .collect();
+        assert_eq!(made.len(), 3 + 1, "one more for the request that is served");
+        responder.respond("");
+        let _ = guard.abort();
+    });
+}
