@@ -2,6 +2,8 @@
 
 use blockstore::escape;
 
+use crate::print;
+
 /// Starts to log; a server also tells what the connections warn of.
 pub(crate) fn start(verbose: u8, is_server: bool) {
     log::set_max_level(match verbose {
@@ -31,7 +33,10 @@ impl log::Log for StandardError {
         if self.enabled(record.metadata()) {
             let level = record.level().as_str().to_lowercase();
             let message = record.args().to_string();
-            eprintln!("blockstore: {level}: {}", escape::line(&message));
+            print::tell(format_args!(
+                "blockstore: {level}: {}",
+                escape::line(&message)
+            ));
         }
     }
 

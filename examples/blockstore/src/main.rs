@@ -1,4 +1,9 @@
 //! `blockstore`: serves a content-addressed block store, and stores and fetches files.
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "these macros panic where nobody reads; see the module `print`"
+)]
 
 mod commands;
 mod contents;
@@ -162,8 +167,23 @@ impl From<Server> for commands::Server {
 /// The exit status for arguments that make no sense, which the parser has too.
 const WRONG_USAGE: u8 = 2;
 
+/// Returns what the parser has to say. It quotes arguments, which may be names of files.
+fn quoting(error: &clap::Error) -> String {
+    let told = error.render().to_string();
+    let lines: Vec<_> = told.trim_end().split('\n').map(escape::line).collect();
+    lines.join("\n")
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and the version are asked for, and quote nothing.
+        Err(asked_for) if !asked_for.use_stderr() => asked_for.exit(),
+        Err(error) => {
+            print::tell(format_args!("{}", quoting(&error)));
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
     let is_server = matches!(arguments.command, Command::Serve { .. });
     logging::start(arguments.verbose, is_server);
     let outcome = match arguments.command {
@@ -191,7 +211,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let told = blockstore::chain(&*error);
-            eprintln!("blockstore: {}", escape::line(&told));
+            print::tell(format_args!("blockstore: {}", escape::line(&told)));
             if error.is::<MissingArgument>() {
                 ExitCode::from(WRONG_USAGE)
             } else {

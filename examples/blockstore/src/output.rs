@@ -2,7 +2,7 @@
 //! that is no file.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -16,7 +16,9 @@ const MAX_LINKS: usize = 40;
 /// Where it goes.
 enum Destination {
     /// Standard output, by whatever name.
-    Standard,
+    StandardOutput,
+    /// Standard error, by whatever name.
+    StandardError,
     /// A device, a pipe, or what else is written as it comes.
     Through(File),
     /// A file that is not there yet.
@@ -37,7 +39,9 @@ enum Destination {
 pub(crate) fn write(path: &Path, fetch: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let cannot_write = || format!("cannot write {}", escape::path(path));
     match Destination::of(path).with_context(cannot_write)? {
-        Destination::Standard => fetch(&mut io::stdout().lock()),
+        Destination::StandardOutput => fetch(&mut io::stdout().lock()),
+        // Not locked: other threads, which may have to log, would wait for this one.
+        Destination::StandardError => fetch(&mut io::stderr()),
         Destination::Through(mut file) => fetch(&mut file),
         Destination::New(path) => {
             let temporary = Temporary::beside(&path, Access::NewFile).with_context(cannot_write)?;
@@ -79,8 +83,11 @@ impl Destination {
             }
             Err(error) => return Err(error),
         };
-        if is_standard_output(&metadata) {
-            return Ok(Self::Standard);
+        if is_same(&metadata, &io::stdout()) {
+            return Ok(Self::StandardOutput);
+        }
+        if is_same(&metadata, &io::stderr()) {
+            return Ok(Self::StandardError);
         }
         // Whoever may not write a file may not replace it either.
         let file = OpenOptions::new().write(true).open(path)?;
@@ -98,38 +105,53 @@ impl Destination {
 fn behind_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
-        let is_link = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
-        if !is_link {
-            return Ok(path);
+        match behind_link(&path) {
+            None => return Ok(path),
+            Some(target) => path = target?,
         }
-        let target = fs::read_link(&path)?;
-        path = path.parent().unwrap_or(Path::new("")).join(target);
     }
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// Returns whether a path is that of a descriptor, such as `/dev/fd/3`. Its file may have no name
-/// any more, or be one that the shell has opened for several programs.
-fn is_descriptor(path: &Path) -> bool {
-    let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
-    parent.is_some_and(|parent| {
-        parent == Path::new("/dev/fd") || parent.starts_with("/proc") && parent.ends_with("fd")
-    })
+/// Returns what a symbolic link stands for, which may be another; `None` for what is none.
+fn behind_link(path: &Path) -> Option<io::Result<PathBuf>> {
+    let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    let parent = path.parent().unwrap_or(Path::new(""));
+    is_link.then(|| Ok(parent.join(fs::read_link(path)?)))
 }
 
+/// Returns whether a path is that of a descriptor, such as `/dev/fd/3`, or of a link to one. Its
+/// file may have no name any more, or be one that the shell has opened for several programs.
+fn is_descriptor(path: &Path) -> bool {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+        if parent.is_some_and(|parent| {
+            parent == Path::new("/dev/fd") || parent.starts_with("/proc") && parent.ends_with("fd")
+        }) {
+            return true;
+        }
+        match behind_link(&path) {
+            Some(Ok(target)) => path = target,
+            _ => break,
+        }
+    }
+    false
+}
+
+/// Returns whether a path has led to what one of our own streams is connected to.
 #[cfg(unix)]
-fn is_standard_output(metadata: &Metadata) -> bool {
-    use std::os::fd::AsFd;
+fn is_same(metadata: &Metadata, stream: &impl std::os::fd::AsFd) -> bool {
     use std::os::unix::fs::MetadataExt;
 
-    let stdout = io::stdout().as_fd().try_clone_to_owned();
-    stdout
-        .and_then(|stdout| File::from(stdout).metadata())
+    let stream = stream.as_fd().try_clone_to_owned();
+    stream
+        .and_then(|stream| File::from(stream).metadata())
         .is_ok_and(|own| (own.dev(), own.ino()) == (metadata.dev(), metadata.ino()))
 }
 
 #[cfg(not(unix))]
-fn is_standard_output(_: &Metadata) -> bool {
+fn is_same<S>(_: &Metadata, _: &S) -> bool {
     false
 }
 
@@ -161,21 +183,48 @@ fn replace(path: &Path, temporary: Temporary) -> io::Result<Option<Temporary>> {
     Ok(outcome.err().map(|(_, temporary)| temporary))
 }
 
-/// Writes over a file, which stays the one it is. If that fails, the temporary file is kept, as
-/// there is no other complete one.
+/// Writes over a file, which stays the one it is.
+///
+/// What needs more room comes first: if there is none, the file is left as it was. If it fails
+/// later, the temporary file is kept, as there is no other complete one.
 fn overwrite(path: &Path, temporary: Temporary) -> Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let mut source = temporary.file();
     let copied = without_interruption(|| {
-        let mut source = temporary.file();
+        let before = match extend(&mut file, source) {
+            Ok(before) => before,
+            Err(error) => return Ok(Err(error)),
+        };
+        let len = source.metadata()?.len();
         source.rewind()?;
-        let mut file = OpenOptions::new().write(true).open(path)?;
-        let len = io::copy(&mut source, &mut file)?;
+        file.rewind()?;
+        io::copy(&mut source.take(before.min(len)), &mut file)?;
         file.set_len(len)?;
-        file.sync_all()
+        file.sync_all()?;
+        Ok(Ok(()))
     });
-    if let Err(error) = copied {
-        let kept = temporary.keep()?;
-        let all_of_it = format!("all of it is in {}", escape::path(&kept));
-        return Err(error).context(all_of_it);
+    match copied {
+        Ok(outcome) => Ok(outcome?),
+        Err(error) => {
+            let error: io::Error = error;
+            let kept = temporary.keep()?;
+            let all_of_it = format!("all of it is in {}", escape::path(&kept));
+            Err(error).context(all_of_it)
+        }
     }
-    Ok(())
+}
+
+/// Makes a file as long as another that is longer, with what that one has there; returns how long it
+/// was. If there is no room for that, it stays as it was.
+fn extend(file: &mut File, mut source: &File) -> io::Result<u64> {
+    let before = file.metadata()?.len();
+    source.seek(SeekFrom::Start(before))?;
+    file.seek(SeekFrom::Start(before))?;
+    // Some systems find out only now that there is no room.
+    let extended = io::copy(&mut source, file).and_then(|_| file.sync_all());
+    if let Err(error) = extended {
+        file.set_len(before)?;
+        return Err(error);
+    }
+    Ok(before)
 }

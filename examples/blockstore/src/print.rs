@@ -1,4 +1,4 @@
-//! Standard output: what is printed never stops the work.
+//! Standard output and standard error: what is printed never stops the work.
 
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
@@ -62,6 +62,13 @@ impl Printer {
             _ => Ok(()),
         }
     }
+}
+
+/// Shows a line on standard error. If that cannot be, there is nobody to tell.
+pub(crate) fn tell(line: fmt::Arguments<'_>) {
+    // At once, or lines of several threads and processes mix.
+    let line = format!("{line}\n");
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// Prints a text of lines.

@@ -91,10 +91,15 @@ impl Temporary {
     }
 }
 
-/// Does what must not be done by half; a signal ends the program afterwards.
-pub(crate) fn without_interruption<T>(work: impl FnOnce() -> T) -> T {
-    let _current = CURRENT.lock();
-    work()
+/// Does what must not be done by half; a signal ends the program afterwards. If it fails, no signal
+/// removes the temporary file any more.
+pub(crate) fn without_interruption<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let mut current = CURRENT.lock();
+    let outcome = work();
+    if outcome.is_err() {
+        *current = None;
+    }
+    outcome
 }
 
 /// Goes after the file.
@@ -110,14 +115,26 @@ impl Drop for Registered {
 mod signals {
     use std::fs;
     use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
     use std::thread;
 
     use parking_lot::Mutex;
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    use signal_hook::consts::{
+        SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
+        SIGXFSZ,
+    };
+    use signal_hook::flag;
     use signal_hook::iterator::Signals;
     use signal_hook::low_level::emulate_default_handler;
 
     use super::CURRENT;
+
+    /// What others may send, or the system for what has lasted too long, and what ends a program
+    /// that does not watch for it.
+    const WATCHED: [i32; 10] = [
+        SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGPROF, SIGXCPU,
+    ];
 
     /// Starts the thread that a signal wakes, unless it runs.
     pub(super) fn watch() -> io::Result<()> {
@@ -127,11 +144,11 @@ mod signals {
             return Ok(());
         }
         let ignored = ignored();
-        let watched = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
-        let watched = watched
-            .iter()
-            .filter(|signal| ignored >> (*signal - 1) & 1 == 0);
+        let watched = WATCHED.iter();
+        let watched = watched.filter(|signal| ignored >> (*signal - 1) & 1 == 0);
         let mut signals = Signals::new(watched)?;
+        // For a write beyond the limit of a file's length, which fails then: nobody asks for it.
+        flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {

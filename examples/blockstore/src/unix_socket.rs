@@ -5,10 +5,18 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+/// How long the lock of the directory is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long to wait before another attempt to get it.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Listens at a path. What is there is removed only if it is a socket, and nobody has it.
 ///
@@ -23,8 +31,8 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
     });
     match (UnixListener::bind(path), &locked) {
         (Err(error), Ok(_)) if error.kind() == io::ErrorKind::AddrInUse => {}
-        (Err(error), Err(_)) if error.kind() == io::ErrorKind::AddrInUse => {
-            bail!("something is there, and stays: the directory cannot be locked");
+        (Err(error), Err(reason)) if error.kind() == io::ErrorKind::AddrInUse => {
+            bail!("something is there, and stays: the directory cannot be locked: {reason}");
         }
         (bound, _) => return Ok(bound?),
     }
@@ -40,10 +48,18 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
     Ok(UnixListener::bind(path)?)
 }
 
-/// Waits until it has the lock. Whoever has it has a few system calls to do.
+/// Waits until it has the lock, not for ever: a server has a few system calls to do with it, but
+/// everybody who may read a directory may lock it, and some do so as long as they use it.
 fn lock(directory: &File) -> io::Result<()> {
+    let start = Instant::now();
     loop {
-        match flock(directory, FlockOperation::LockExclusive) {
+        match flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if start.elapsed() < LOCK_PATIENCE => {
+                thread::park_timeout(LOCK_PAUSE);
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(io::Error::other("somebody else keeps it locked"));
+            }
             Err(Errno::INTR) => {}
             outcome => return Ok(outcome?),
         }

@@ -19,7 +19,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
 use support::{
-    PROGRAM, blockstore, make_fifo, names_in, put_contents, server_command, string, succeed, text,
+    Noise, PROGRAM, Server, blockstore, make_fifo, names_in, put_contents, server_command, string,
+    succeed, text,
 };
 use tempfile::TempDir;
 
@@ -198,6 +199,11 @@ fn what_the_shell_has_opened_is_written_by_its_descriptor() {
             let expected = format!("before\n{CONTENTS}after\n");
             assert_eq!(text(&output.stdout), expected, "{name}");
         }
+        let script = "(echo before >&2; get /dev/stderr; echo after >&2) 2> file; cat file";
+        let expected = format!("before\n{CONTENTS}after\n");
+        assert_eq!(text(&fetch.shell("sh", script).stdout), expected);
+        let script = "exec 3<> gone; rm gone; ln -s /dev/fd/3 link; get link; rm link; cat <&3";
+        assert_eq!(text(&fetch.shell("sh", script).stdout), CONTENTS);
         let output = fetch.shell("sh", "get /dev/fd/3 3>&1 >/dev/null | cat");
         assert_eq!(text(&output.stdout), CONTENTS);
         // A file that has no name any more.
@@ -297,7 +303,8 @@ fn is_ignored_here(signal: i32) -> bool {
 #[test]
 fn a_temporary_file_tells_what_it_is_and_is_gone_after_signals() {
     common::watched(|| {
-        for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
+        let signals = [("HUP", 1), ("INT", 2), ("ALRM", 14), ("TERM", 15)];
+        for (name, number) in signals {
             if is_ignored_here(number) {
                 eprintln!("NOT TRIED: these tests were started with SIG{name} ignored");
                 continue;
@@ -336,5 +343,29 @@ fn a_get_that_fails_leaves_everything_as_it_was() {
         let mut contents = String::new();
         file.read_to_string(&mut contents).unwrap();
         assert_eq!(contents, "as it was");
+    });
+}
+
+#[test]
+fn a_file_longer_than_the_limit_of_the_system_is_an_error_in_words_and_nothing_is_left() {
+    common::watched(|| {
+        let store = tempfile::tempdir().unwrap();
+        let root = put_contents(store.path(), &Noise::octets(1, 2_000_000));
+        let server = Server::start(&["--tcp", "127.0.0.1:0", "--data", &string(store.path())]);
+        let directory = tempfile::tempdir().unwrap();
+        let script = format!(
+            "ulimit -f 1024; exec '{PROGRAM}' get {root} -o file --tcp {}",
+            server.address
+        );
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("File too large"), "{told}");
+        assert_eq!(names_in(directory.path()), [""; 0]);
     });
 }

@@ -338,3 +338,26 @@ fn a_put_goes_on_and_a_list_ends_quietly_when_nobody_reads_what_they_print() {
         assert_eq!(names_in(&tree).len(), 2501);
     });
 }
+
+#[test]
+fn what_is_only_named_like_the_lock_of_a_store_is_not_waited_for() {
+    common::watched(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for (tree, is_fifo) in [("fifo", true), ("endless", false)] {
+            fs::create_dir(path(tree)).unwrap();
+            fs::write(path(tree).join("blocks.redb"), "somebody's").unwrap();
+            let lock = path(tree).join("blocks.lock");
+            if is_fifo {
+                make_fifo(&lock);
+            } else {
+                symlink("/dev/zero", lock).unwrap();
+            }
+            let command = server_command(&path("data"));
+            let output = blockstore(&["put", &string(&path(tree)), "--command", &command]);
+            assert_eq!(output.status.code(), Some(0), "{tree}");
+            let printed = text(&output.stdout);
+            assert_eq!(names(&printed), [format!("{tree}/blocks.redb")]);
+        }
+    });
+}

@@ -146,6 +146,7 @@ fn a_damaged_database_is_an_error_in_one_line_and_left_as_it_is() {
         let whole = fs::read(&path).unwrap();
         for (contents, expected) in [
             (&b""[..], "it is empty"),
+            (&whole[..100], "it is shorter than it was"),
             (&whole[..100_000], "it is shorter than it was"),
             (b"#!/bin/sh\nexit\n", "it is something else than a database"),
         ] {

@@ -12,7 +12,7 @@ mod support;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use packetstream::{Connection, Rejection, Transport};
 use rustix::fs::OFlags;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use support::{PROGRAM, blockstore, fail, server_command, string, succeed, text};
 
@@ -198,6 +199,38 @@ fn a_timeout_ends_the_wait_for_a_server_that_says_nothing() {
         );
         let refused = blockstore(&["ls", "--timeout", "0", "--command", &command]);
         assert_eq!(refused.status.code(), Some(2));
+    });
+}
+
+#[test]
+fn a_timeout_covers_connecting_to_a_server_that_takes_no_client() {
+    common::watched(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let server = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        bind(&server, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        listen(&server, 0).unwrap();
+        // Fills its queue where that has room for one.
+        let _client = UnixStream::connect(&path).unwrap();
+        let told = fail(&["ls", "--unix", &string(&path), "--timeout", "1"]);
+        assert!(told.contains("timed out"), "{told}");
+    });
+}
+
+#[test]
+fn an_argument_that_the_parser_refuses_is_quoted_escaped() {
+    common::watched(|| {
+        let (mut ours, theirs) = terminal();
+        let argument = format!("--{NAME}");
+        let arguments = ["put", &argument, "file", "--command", "cat"];
+        let mut child = spawn(&arguments, Stdio::null(), theirs);
+        let shown = read_until(&mut ours, "--help");
+        assert_eq!(child.wait().unwrap().code(), Some(2));
+        assert!(shown.contains("unexpected argument"), "{shown:?}");
+        assert!(
+            !shown.contains(|c: char| c.is_control() && !"\r\n".contains(c)),
+            "{shown:?}"
+        );
     });
 }
 

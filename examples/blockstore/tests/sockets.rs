@@ -9,13 +9,14 @@
 mod common;
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, socket};
 use support::{PROGRAM, Server, fail, make_fifo, string, succeed};
 
@@ -81,6 +82,24 @@ fn a_dead_socket_is_replaced() {
         let _server = Server::start(&["--unix", &path]);
         assert_eq!(succeed(&["ls", "--unix", &path]), "");
         assert_eq!(support::names_in(directory.path()), ["socket"]);
+    });
+}
+
+#[test]
+fn a_directory_that_somebody_keeps_locked_is_not_waited_for_without_end() {
+    common::watched(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        // As those do who want nothing in it to be cleaned up.
+        let locked = File::open(directory.path()).unwrap();
+        flock(&locked, FlockOperation::LockShared).unwrap();
+        // Where nothing is, nothing has to be removed.
+        let _server = Server::start(&["--unix", &string(&path("new"))]);
+        leave_socket(&path("dead"));
+        is_left_alone(
+            &path("dead"),
+            "cannot be locked: somebody else keeps it locked",
+        );
     });
 }
 

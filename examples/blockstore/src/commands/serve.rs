@@ -13,13 +13,15 @@ use blockstore::serve;
 use blockstore::store::Store;
 use packetstream::{BoxError, Transport};
 
+use crate::print;
+
 /// What somebody gets to read who types it.
 const NOT_FOR_PEOPLE: &str = "blockstore: this speaks packets over standard input and output, for \
     a client that starts it, as in: blockstore ls --command 'blockstore serve --stdio --data DIR'";
 
 pub(crate) fn stdio(data: Option<&Path>, kind: Option<HashKind>) -> Result<ExitCode> {
     if io::stdin().is_terminal() {
-        eprintln!("{NOT_FOR_PEOPLE}");
+        print::tell(format_args!("{NOT_FOR_PEOPLE}"));
     }
     let store = open(data, kind)?;
     let transport = Transport::stdio().context("cannot use standard input and output")?;
@@ -31,7 +33,7 @@ pub(crate) fn tcp(address: &str, data: Option<&Path>, kind: Option<HashKind>) ->
     let store = open(data, kind)?;
     let cannot_listen = || format!("cannot listen at {address}");
     let listener = TcpListener::bind(address).with_context(cannot_listen)?;
-    eprintln!("listening at {}", listener.local_addr()?);
+    print::tell(format_args!("listening at {}", listener.local_addr()?));
     serve::serve_tcp(&store, &listener).with_context(cannot_listen)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -41,7 +43,7 @@ pub(crate) fn unix(path: &Path, data: Option<&Path>, kind: Option<HashKind>) -> 
     let store = open(data, kind)?;
     let cannot_listen = || format!("cannot listen at {}", escape::path(path));
     let listener = crate::unix_socket::listen(path).with_context(cannot_listen)?;
-    eprintln!("listening at {}", escape::path(path));
+    print::tell(format_args!("listening at {}", escape::path(path)));
     serve::serve_unix(&store, &listener).with_context(cannot_listen)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -55,6 +55,9 @@ impl From<redb::Error> for StoreError {
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Self::Damaged("it is something else than a database".to_owned())
             }
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Damaged("it is shorter than it was".to_owned())
+            }
             redb::Error::DatabaseAlreadyOpen => Self::InUse {
                 by: "another process".to_owned(),
             },

@@ -1,9 +1,11 @@
 //! The lock of a store's directory, and what stands in it.
 
 #[cfg(unix)]
-use std::fs::{File, OpenOptions};
+use std::fs::File;
+use std::fs::OpenOptions;
 #[cfg(unix)]
-use std::io::{self, Read, Write};
+use std::io::Write;
+use std::io::{self, Read};
 use std::path::Path;
 
 use super::StoreError;
@@ -76,8 +78,27 @@ pub fn is_part_of_a_store(path: &Path, lock_text: &str) -> bool {
     });
     is_named_so
         && !lock_text.is_empty()
-        && std::fs::read(path.with_file_name(FILE_NAME))
+        && text_of(&path.with_file_name(FILE_NAME), lock_text.len())
             .is_ok_and(|text| text == lock_text.as_bytes())
+}
+
+/// Reads a file that is named like a lock, and a byte more than the lock would have. It may be
+/// anything: a FIFO is not waited for, and a device not read to its end.
+fn text_of(path: &Path, len: usize) -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        use rustix::fs::OFlags;
+
+        options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    }
+    let mut text = Vec::new();
+    let file = options.open(path)?;
+    file.take(len as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Says who has the lock, as far as that can be read.
