@@ -8,7 +8,7 @@ use crate::files::Found;
 /// How much is read of a regular file without a length: those that the kernel makes up as they are
 /// read have none. It is more than any of these has, and a file that somebody has just begun to
 /// write ends there too.
-const NO_LEN_LIMIT: u64 = 16 * 1024 * 1024;
+pub(crate) const NO_LEN_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// An open file, which is read as far as it reached when it was opened: a file that grows as fast
 /// as it is read would never end.
@@ -32,6 +32,12 @@ impl Contents {
             file: file.take(limit),
             before,
         })
+    }
+
+    /// Returns whether there was more to read than is read of a file without a length.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        let is_without_len = self.before.as_ref().is_some_and(|before| before.len() == 0);
+        is_without_len && self.file.limit() == 0
     }
 
     /// Returns whether the file was changed while it was read.

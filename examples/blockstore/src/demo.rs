@@ -29,9 +29,9 @@ pub(crate) fn run(directory: Option<PathBuf>) -> Result<ExitCode> {
     files::check(directories)?;
     let mut troubles = Troubles::default();
     let found = Search::new(&SKIPPED, "", &mut troubles).find(directories);
-    let data = tempfile::tempdir().context("cannot make a directory for the store")?;
+    // Without a directory: the store has no name that a signal could leave behind.
     let mut server = Command::new(env::current_exe()?);
-    server.args(["serve", "--stdio", "--data"]).arg(data.path());
+    server.args(["serve", "--stdio"]);
     let transport = Transport::spawn(&mut server).context("cannot start the server")?;
     let client = Client::open(transport, HashKind::default())?;
     client.subscribe(TELL_EVERY)?;

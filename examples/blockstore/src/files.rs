@@ -8,6 +8,8 @@ use blockstore::escape;
 use blockstore::store;
 use walkdir::WalkDir;
 
+use crate::contents::NO_LEN_LIMIT;
+
 /// A file to put.
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
@@ -36,6 +38,16 @@ pub(crate) struct Troubles {
 impl Troubles {
     pub(crate) fn tell(&mut self, path: &Path, reason: &str) {
         log::warn!("{}: {reason}; left out", cannot_read(path));
+        self.count += 1;
+    }
+
+    /// Tells of a file without a length, of which only the beginning is stored.
+    pub(crate) fn tell_of_rest(&mut self, path: &Path) {
+        log::warn!(
+            "cannot read all of {}: it does not say how long it is; its first {} bytes are stored",
+            escape::path(path),
+            NO_LEN_LIMIT
+        );
         self.count += 1;
     }
 

@@ -361,3 +361,21 @@ fn what_is_only_named_like_the_lock_of_a_store_is_not_waited_for() {
         }
     });
 }
+
+#[test]
+fn a_file_without_a_length_that_goes_on_and_on_is_not_taken_for_whole() {
+    common::watched(|| {
+        // As long as the memory that a process may have, and regular.
+        let endless = Path::new("/proc/self/pagemap");
+        if !endless.exists() {
+            eprintln!("NOT TESTED: there is no regular file without a length here");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let command = server_command(&directory.path().join("data"));
+        let output = blockstore(&["put", &string(endless), "--command", &command]);
+        let reason = "pagemap: it does not say how long it is; its first 16777216 bytes are stored";
+        is_incomplete(&output, &[reason]);
+        assert_eq!(names(&text(&output.stdout)), ["pagemap"]);
+    });
+}

@@ -117,6 +117,9 @@ fn put_batch<'a, O: FnMut(&PutTotals)>(
                 return Err(error).context(cannot_put);
             }
         }
+        if contents.is_cut_off() {
+            troubles.tell_of_rest(&file.path);
+        }
         // If even that cannot be told, it is no longer what it was.
         if contents.has_changed().unwrap_or(true) {
             log::warn!("{} was changed while it was read", escape::path(&file.path));

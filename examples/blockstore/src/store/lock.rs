@@ -116,8 +116,9 @@ fn owner(file: &mut File) -> String {
 
 #[cfg(unix)]
 fn write(file: &mut File, text: &str) -> io::Result<()> {
-    file.set_len(0)?;
-    file.write_all(text.as_bytes())
+    // Over what is there, which takes no room: a store can be opened on a full disk too.
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 /// Seconds since 1970.
