@@ -33,7 +33,8 @@ impl Store {
             let is_recorded = if let Some(last) = state.overlay.latest(archive, name) {
                 is_same(&last.entry)
             } else {
-                let last = self.shared.database.snapshot()?.latest(archive, name)?;
+                let database = &self.shared.database;
+                let last = database.read(|| database.snapshot()?.latest(archive, name))?;
                 last.is_some_and(|last| is_same(&last))
             };
             if is_recorded {
@@ -51,9 +52,10 @@ impl Store {
         entry: &[u8],
         name: Option<String>,
     ) -> Result<(), StoreError> {
+        let database = &self.shared.database;
         let last = match state.overlay.last_entry(archive) {
             Some(entry) => Some(entry.number),
-            None => self.shared.database.snapshot()?.last_number(archive)?,
+            None => database.read(|| database.snapshot()?.last_number(archive))?,
         };
         let entry = NamedEntry {
             archive: archive.to_owned(),
@@ -76,21 +78,29 @@ impl Store {
         archive: &str,
         mut visit: impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let state = self.shared.state.lock();
-        let snapshot = self.shared.database.snapshot()?;
-        let overlaid = state.overlay.entries(archive);
-        drop(state);
-        let mut stored = 0;
-        let is_enough = snapshot.visit_entries(archive, |number, entry| {
-            stored = number + 1;
-            visit(entry)
-        })?;
-        if is_enough.is_continue() {
-            // They are numbered without gaps, so these are the ones that are in both.
-            let mut fresh = overlaid.iter().filter(|entry| entry.number >= stored);
-            let _ = fresh.try_for_each(|entry| visit(&entry.entry));
-        }
-        Ok(())
+        // The number of the next one, from which it goes on if the disk fails on the way. They are
+        // numbered without gaps, so those before it are the ones that are in both, too.
+        let mut next = 0;
+        let visited = self.shared.database.read(|| {
+            let state = self.shared.state.lock();
+            let snapshot = self.shared.database.snapshot()?;
+            let overlaid = state.overlay.entries(archive);
+            drop(state);
+            let mut visit_next = |number, entry: &[u8]| {
+                if number < next {
+                    return ControlFlow::Continue(());
+                }
+                next = number + 1;
+                visit(entry)
+            };
+            let is_enough = snapshot.visit_entries(archive, &mut visit_next)?;
+            if is_enough.is_continue() {
+                let mut overlaid = overlaid.iter();
+                let _ = overlaid.try_for_each(|entry| visit_next(entry.number, &entry.entry));
+            }
+            Ok(())
+        });
+        Ok(visited?)
     }
 
     /// Returns the entries of an archive, the oldest first; none if there is no such archive.
@@ -113,13 +123,16 @@ impl Store {
     ///
     /// - [`StoreError::Database`] if the database cannot be read.
     pub fn last_entry(&self, archive: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let state = self.shared.state.lock();
-        if let Some(entry) = state.overlay.last_entry(archive) {
-            return Ok(Some(entry.entry.clone()));
-        }
-        let snapshot = self.shared.database.snapshot()?;
-        drop(state);
-        Ok(snapshot.last_entry(archive)?)
+        let last = self.shared.database.read(|| {
+            let state = self.shared.state.lock();
+            if let Some(entry) = state.overlay.last_entry(archive) {
+                return Ok(Some(entry.entry.clone()));
+            }
+            let snapshot = self.shared.database.snapshot()?;
+            drop(state);
+            snapshot.last_entry(archive)
+        });
+        Ok(last?)
     }
 
     /// Returns the last entries of the names after one, or of all, in the order of the names.
@@ -135,11 +148,13 @@ impl Store {
         after: Option<&str>,
         enough: usize,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
-        let state = self.shared.state.lock();
-        let snapshot = self.shared.database.snapshot()?;
-        let overlaid = state.overlay.latest_after(archive, after);
-        drop(state);
-        let page = snapshot.latest_after(archive, after, enough)?;
+        let (overlaid, page) = self.shared.database.read(|| {
+            let state = self.shared.state.lock();
+            let snapshot = self.shared.database.snapshot()?;
+            let overlaid = state.overlay.latest_after(archive, after);
+            drop(state);
+            Ok((overlaid, snapshot.latest_after(archive, after, enough)?))
+        })?;
         // Beyond its end there may be names that are in the database alone.
         let end = page.entries.last().map(|(name, _)| name.clone());
         let end = end.filter(|_| page.has_more);

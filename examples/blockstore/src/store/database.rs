@@ -1,15 +1,10 @@
 //! The tables of the store.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "the size of redb's error, which is rare and ends the store"
-)]
-
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::RwLock;
 use redb::{Builder, Durability, Error, ReadableTable, TableDefinition};
 
 use super::StoreError;
@@ -128,7 +123,8 @@ impl Database {
         if hash.kind() != self.kind {
             return Ok(None);
         }
-        self.read(|opened| {
+        self.read(|| {
+            let opened = self.opened.read();
             let chunks = opened.database()?.begin_read()?.open_table(CHUNKS)?;
             let chunk = chunks.get(hash.digest())?;
             Ok(chunk.map(|chunk| chunk.value().to_vec()))
@@ -139,28 +135,28 @@ impl Database {
         if hash.kind() != self.kind {
             return Ok(false);
         }
-        self.read(|opened| {
+        self.read(|| {
+            let opened = self.opened.read();
             let chunks = opened.database()?.begin_read()?.open_table(CHUNKS)?;
             Ok(chunks.get(hash.digest())?.is_some())
         })
     }
 
     /// What is committed now. Whoever has it reads nothing else from this database meanwhile.
+    ///
+    /// It is taken, and used to its end, within [`read`](Self::read): a disk that fails meanwhile
+    /// ends it too.
     pub(super) fn snapshot(&self) -> Result<Snapshot<'_>, Error> {
-        self.read(|opened| Snapshot::new(opened, self.kind))
+        Snapshot::new(self.opened.read(), self.kind)
     }
 
     /// Reads, and once more from the database opened anew if the disk has failed.
-    fn read<'a, T>(
-        &'a self,
-        work: impl Fn(RwLockReadGuard<'a, Opened>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let opened = self.opened.read();
-        let times = opened.times;
-        match work(opened) {
+    pub(super) fn read<T>(&self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        let times = self.opened.read().times;
+        match work() {
             Err(Error::Io(_) | Error::PreviousIo) => {
                 self.open_anew(times);
-                work(self.opened.read())
+                work()
             }
             outcome => outcome,
         }

@@ -27,6 +27,11 @@
 //! Reading looks into the overlay first and only then starts to read the database. An entry leaves
 //! the overlay after its commit, so that it is always in one of the two, or in both.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "the size of redb's error, which is rare and ends the store"
+)]
+
 mod archives;
 mod database;
 mod error;
@@ -275,18 +280,21 @@ impl Store {
     ///
     /// Those of [`len`](Self::len).
     pub fn statistics(&self) -> Result<(u64, u64), StoreError> {
-        let state = self.shared.state.lock();
-        let snapshot = self.shared.database.snapshot()?;
-        let overlaid = state.overlay.chunk_lens();
-        drop(state);
-        let (mut chunks, mut bytes) = snapshot.statistics()?;
-        for (hash, len) in &overlaid {
-            if !snapshot.contains(hash)? {
-                chunks += 1;
-                bytes += *len as u64;
+        let counted = self.shared.database.read(|| {
+            let state = self.shared.state.lock();
+            let snapshot = self.shared.database.snapshot()?;
+            let overlaid = state.overlay.chunk_lens();
+            drop(state);
+            let (mut chunks, mut bytes) = snapshot.statistics()?;
+            for (hash, len) in &overlaid {
+                if !snapshot.contains(hash)? {
+                    chunks += 1;
+                    bytes += *len as u64;
+                }
             }
-        }
-        Ok((chunks, bytes))
+            Ok((chunks, bytes))
+        });
+        Ok(counted?)
     }
 
     /// Visits the selected hashcodes in ascending order.
@@ -299,13 +307,31 @@ impl Store {
         selection: &Selection,
         mut visit: impl FnMut(HashCode),
     ) -> Result<(), StoreError> {
+        // Where to go on if the disk fails on the way.
+        let mut rest = *selection;
+        let visited = self.shared.database.read(|| {
+            self.visit_once(rest, |hash| {
+                rest.start = Some(hash);
+                rest.after = true;
+                rest.limit = rest.limit.map(|limit| limit - 1);
+                visit(hash);
+            })
+        });
+        Ok(visited?)
+    }
+
+    fn visit_once(
+        &self,
+        selection: Selection,
+        mut visit: impl FnMut(HashCode),
+    ) -> Result<(), redb::Error> {
         let state = self.shared.state.lock();
         let snapshot = self.shared.database.snapshot()?;
-        let overlaid = state.overlay.selected(selection);
+        let overlaid = state.overlay.selected(&selection);
         drop(state);
         let mut overlaid = overlaid.into_iter().peekable();
         let mut room = selection.limit();
-        let mut stored = snapshot.range(selection)?.peekable();
+        let mut stored = snapshot.range(&selection)?.peekable();
         while room > 0 {
             let next = match (stored.peek(), overlaid.peek()) {
                 (Some(Ok(stored)), Some(overlaid)) => Some(*stored.min(overlaid)),

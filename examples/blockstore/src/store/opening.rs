@@ -1,10 +1,5 @@
 //! Opening a database: what there is to be made first, and what a damaged one does.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "the size of redb's error, which is rare and ends the store"
-)]
-
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io;

@@ -1,10 +1,5 @@
 //! A state of the database, which later commits do not change.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "the size of redb's error, which is rare and ends the store"
-)]
-
 use std::ops::{Bound, ControlFlow, RangeInclusive};
 
 use parking_lot::RwLockReadGuard;

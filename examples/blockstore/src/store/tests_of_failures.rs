@@ -3,10 +3,13 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use packetstream::payload;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
 use super::*;
+use crate::archive::Entry;
+use crate::block::BlockReference;
 use crate::common;
 
 /// A disk in memory that can break.
@@ -115,7 +118,9 @@ fn readers_notice_nothing_of_a_write_that_fails_beside_them() {
             let disk = Disk::default();
             let store = disk.store();
             let hash = store.add(b"chunk".to_vec()).unwrap();
-            store.append("files", b"entry").unwrap();
+            let entry = BlockReference::Literal(b"contents".to_vec());
+            let entry = payload::encode(&Entry::file("name", entry));
+            store.append("files", &entry).unwrap();
             store.flush().unwrap();
             let is_over = AtomicBool::new(false);
             thread::scope(|scope| {
@@ -124,7 +129,18 @@ fn readers_notice_nothing_of_a_write_that_fails_beside_them() {
                         while !is_over.load(Ordering::Relaxed) {
                             assert_eq!(store.get(&hash).unwrap().unwrap(), b"chunk");
                             assert!(store.contains(&hash).unwrap());
-                            assert_eq!(store.last_entry("files").unwrap().unwrap(), b"entry");
+                            assert_eq!(store.last_entry("files").unwrap().unwrap(), entry);
+                            assert_eq!(
+                                store.entries("files").unwrap(),
+                                std::slice::from_ref(&entry)
+                            );
+                            assert!(store.statistics().unwrap().0 >= 1);
+                            let mut hashes = Vec::new();
+                            let all = Selection::default();
+                            store.visit(&all, |hash| hashes.push(hash)).unwrap();
+                            assert!(hashes.contains(&hash) && hashes.is_sorted());
+                            let page = store.latest_entries("files", None, 1 << 20);
+                            assert_eq!(page.unwrap().len(), 1);
                         }
                     });
                 }
