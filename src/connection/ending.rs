@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use super::foreign;
+use super::logging::log;
 use super::place::{self, Role};
 use super::report::{CloseReport, Summary};
 use super::session::{Closing, Session, Shared};
@@ -82,7 +85,10 @@ impl Session {
         let mut shared = self.shared.lock();
         self.conclude(&mut shared, transport);
         drop(shared);
-        log::error!(target: super::LOG, "{}: {error}, so it is aborted", self.config.name);
+        log(
+            Level::Error,
+            format_args!("{}: {error}, so it is aborted", self.config.name),
+        );
     }
 
     /// Closes on this thread, or waits for who does.
@@ -226,11 +232,13 @@ impl Session {
             if all_have_ended || thread.is_finished() {
                 Self::join(thread);
             } else {
-                log::warn!(
-                    target: super::LOG,
-                    "{}: lets go of a stuck thread: {}",
-                    self.config.name,
-                    thread.thread().name().unwrap_or_default(),
+                log(
+                    Level::Warn,
+                    format_args!(
+                        "{}: lets go of a stuck thread: {}",
+                        self.config.name,
+                        thread.thread().name().unwrap_or_default()
+                    ),
                 );
             }
         }
@@ -239,7 +247,10 @@ impl Session {
     fn join(thread: JoinHandle<()>) {
         // A panic of ours has been reported by the log's panic hook; here it can only be told.
         if let Err(thrown) = thread.join() {
-            log::error!(target: super::LOG, "a thread panicked: {}", thrown_text(thrown));
+            log(
+                Level::Error,
+                format_args!("a thread panicked: {}", thrown_text(thrown)),
+            );
         }
     }
 

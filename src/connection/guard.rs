@@ -3,7 +3,10 @@
 use std::fmt;
 use std::ops::Deref;
 
+use log::Level;
+
 use super::Connection;
+use super::logging::log;
 use super::reference::Reference;
 use super::report::{CloseReport, Summary};
 use crate::error::Error;
@@ -144,11 +147,13 @@ impl Drop for OpenGuard {
         // A logger may have been in use when the process was forked.
         let cause = report.cause();
         if let Some(cause) = cause.filter(|cause| !matches!(cause, Error::OtherProcess(_))) {
-            log::warn!(
-                target: super::LOG,
-                "{}: closed out of order: {cause}{}",
-                self.connection.name(),
-                super::source_text(cause),
+            log(
+                Level::Warn,
+                format_args!(
+                    "{}: closed out of order: {cause}{}",
+                    self.connection.name(),
+                    super::source_text(cause)
+                ),
             );
         }
     }

@@ -18,6 +18,7 @@ mod judging;
 mod key_hash;
 mod late_thread;
 mod lead;
+mod logging;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod message;
@@ -79,11 +80,6 @@ pub use self::try_submit_error::TrySubmitError;
 use crate::error::{Error, Result};
 use crate::outcome::Outcome;
 use crate::transport::{Connector, Transport};
-
-/// The log target for what happens to a connection.
-const LOG: &str = "packetstream::connection";
-/// The log target for every packet, at trace level.
-const LOG_WIRE: &str = "packetstream::wire";
 
 /// A bidirectional connection for requests and responses: both ends make requests and serve them,
 /// at once and from any number of threads.

@@ -4,6 +4,9 @@ use std::fmt;
 use std::task::Waker;
 use std::time::Instant;
 
+use log::Level;
+
+use super::logging::log;
 use super::message::Response;
 use super::text::caught;
 use crate::error::{Error, Result};
@@ -107,7 +110,7 @@ impl OneShot {
             // A waker is the user's. Its panic must not keep the settling thread from the others.
             Listener::Waker(waker) => {
                 if caught(|| waker.wake()).is_err() {
-                    let _ = caught(|| log::error!(target: super::LOG, "a waker panicked"));
+                    log(Level::Error, format_args!("a waker panicked"));
                 }
             }
             Listener::Notice(notice) => notice(),

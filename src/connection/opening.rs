@@ -6,10 +6,13 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
+use log::Level;
+
+use super::logging::log;
 use super::open_count::Hold;
 use super::reference::Reference;
 use super::session::Session;
-use super::{Connection, Inner, LOG, Source, place};
+use super::{Connection, Inner, Source, place};
 use crate::error::{Error, Result};
 use crate::outcome::Outcome;
 use crate::transport::Transport;
@@ -107,7 +110,7 @@ impl Connection {
         match Session::start(self, transport, hold) {
             Ok(reference) => {
                 drop(opening);
-                log::debug!(target: LOG, "{}: open", self.name());
+                log(Level::Debug, format_args!("{}: open", self.name()));
                 Ok(reference)
             }
             Err((error, transport)) => {

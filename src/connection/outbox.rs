@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use log::LevelFilter;
-
 pub(super) use self::write_side::{Fate, WriteSide};
+use super::logging::logs_packets;
 use super::monitored_writer::WriteMonitor;
 pub(super) use super::rest::Run;
 use super::rest::{Gathering, Rest};
@@ -119,7 +118,7 @@ impl Outbox {
             is_buffered,
         } = self.sharing;
         // A logger is the user's, and may call here: it is told so on the sender, nowhere else.
-        let may_write = if log::max_level() == LevelFilter::Trace {
+        let may_write = if logs_packets() {
             MayWrite::Never
         } else {
             may_write

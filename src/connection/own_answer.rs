@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::logging::logs_packets;
 use super::read_side::{Filled, ReadSide};
-use super::receiver::{Effects, logs_packets};
+use super::receiver::Effects;
 use super::session::Session;
 use super::state::Key;
 use super::text::caught;

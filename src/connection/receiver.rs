@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use log::LevelFilter;
+use log::Level;
 
 use super::Connection;
 use super::duty::{self, Duty, Work};
 use super::foreign;
 use super::handler::Origin;
+use super::logging::{log, log_packet, logs_packets};
 use super::message::Response;
 use super::one_shot::{Answer, OneShot};
 use super::place::{self, Role};
@@ -114,11 +115,6 @@ fn packet_key(packet: &Packet) -> Key {
     (packet.channel(), packet.tag())
 }
 
-/// Whether a logger may want to see each packet.
-pub(super) fn logs_packets() -> bool {
-    log::max_level() == LevelFilter::Trace
-}
-
 impl Shared {
     /// Whether nothing is to be expected of the peer.
     pub(super) fn is_quiet(&self) -> bool {
@@ -150,9 +146,9 @@ impl Session {
         let Some(reading) = side else {
             return Ok(());
         };
-        if log::log_enabled!(target: super::LOG_WIRE, log::Level::Trace) {
+        if logs_packets() {
             for packet in &reading.batch {
-                log::trace!(target: super::LOG_WIRE, "{}: receives {packet}", self.config.name);
+                log_packet(format_args!("{}: receives {packet}", self.config.name));
             }
         }
         let mut effects = Effects::default();
@@ -388,8 +384,7 @@ impl Session {
             Error::EndOfInput(_) => Error::EndOfInput(diagnosis.clone()),
             cause => cause,
         };
-        let source = super::source_text(&cause);
-        log::debug!(target: super::LOG, "{}: input ended: {cause}{source}", self.config.name);
+        let told = cause.clone();
         let mut shared = self.shared.lock();
         shared.more_buffered = false;
         shared.diagnosis = diagnosis;
@@ -407,6 +402,11 @@ impl Session {
         self.fail_all(failed);
         self.end_late_threads();
         self.outbox.want(last);
+        let source = super::source_text(&told);
+        log(
+            Level::Debug,
+            format_args!("{}: input ended: {told}{source}", self.config.name),
+        );
     }
 
     fn ask_for_diagnosis(&self) -> Option<Arc<str>> {

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use log::Level;
+
+use super::logging::log;
 use super::monitored_writer::MonitoredWriter;
 use super::outbox::Fate;
 use super::place::{self, Role};
@@ -129,7 +132,10 @@ impl Session {
         drop(shared);
         self.fail_all(failed);
         let source = super::source_text(&error);
-        log::debug!(target: super::LOG, "{}: {error}{source}", self.config.name);
+        log(
+            Level::Debug,
+            format_args!("{}: {error}{source}", self.config.name),
+        );
 
         let mut shared = self.shared.lock();
         self.wait_for_end_of_input(&mut shared, deadline);

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use log::Level;
+
 use super::lead::TICK;
+use super::logging::log;
 use super::message::Request;
 use super::one_shot::{Answer, Callback, OneShot, Told};
 use super::open_count::Hold;
@@ -294,9 +297,9 @@ impl Session {
 /// Runs a user's code; a panic in it ends there.
 pub(super) fn contained(name: &str, code: impl FnOnce()) {
     if let Err(text) = caught(code) {
-        // A logger is the user's too.
-        let _ = caught(|| {
-            log::error!(target: super::LOG, "{name}: a callback or a hook panicked: {text}");
-        });
+        log(
+            Level::Error,
+            format_args!("{name}: a callback or a hook panicked: {text}"),
+        );
     }
 }

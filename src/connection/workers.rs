@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use log::Level;
+
 use super::Connection;
 use super::duty::{self, Duty, LONGEST_RUN, Woken, Work};
 use super::handler::{Answered, Handler, Incoming, Origin, Responder};
 use super::lead::{LONG_ANSWER, Lead, Pace, TICK};
+use super::logging::log;
 use super::message::Request;
 use super::outbox::MayWrite;
 use super::place::{self, Role};
@@ -199,7 +202,10 @@ impl Session {
                 place::end_wait();
                 if let Err(text) = result {
                     let name = &self.config.name;
-                    log::error!(target: super::LOG, "{name}: the handler panicked: {text}");
+                    log(
+                        Level::Error,
+                        format_args!("{name}: the handler panicked: {text}"),
+                    );
                 }
                 None
             }
@@ -348,10 +354,12 @@ impl Session {
     /// of a handler that failed; the peer is told that it was too long.
     fn answer_packet(&self, (channel, tag): Key, answer: Answered) -> Packet {
         let failed = |error: BoxError| {
-            log::error!(
-                target: super::LOG,
-                "{}: the handler of request {channel}:{tag} failed: {error}",
-                self.config.name,
+            log(
+                Level::Error,
+                format_args!(
+                    "{}: the handler of request {channel}:{tag} failed: {error}",
+                    self.config.name
+                ),
             );
             Packet::refusal(channel, tag, rejection_text::FAILED)
         };
@@ -374,11 +382,13 @@ impl Session {
         );
         match packet {
             Ok(_) if len > limit => {
-                log::error!(
-                    target: super::LOG,
-                    "{}: the answer to request {channel}:{tag} has {len} bytes, \
+                log(
+                    Level::Error,
+                    format_args!(
+                        "{}: the answer to request {channel}:{tag} has {len} bytes, \
                      which is more than the limit of {limit}",
-                    self.config.name,
+                        self.config.name
+                    ),
                 );
                 let text = rejection_text::answer_too_long(len, limit);
                 Packet::refusal(channel, tag, &text)
@@ -431,7 +441,6 @@ impl Session {
 
     /// Without any worker, what waits for one would wait for ever.
     fn start_failed(self: &Arc<Self>, error: &dyn std::fmt::Display) {
-        log::error!(target: super::LOG, "{}: cannot start a worker: {error}", self.config.name);
         let mut shared = self.shared.lock();
         shared.pool.started();
         shared.pool.left();
@@ -444,5 +453,9 @@ impl Session {
         self.progress.notify_all();
         drop(shared);
         self.ring_if(urgent);
+        log(
+            Level::Error,
+            format_args!("{}: cannot start a worker: {error}", self.config.name),
+        );
     }
 }

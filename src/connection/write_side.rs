@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Outbox;
+use crate::connection::logging::{log_packet, logs_packets};
 use crate::connection::monitored_writer::MonitoredWriter;
 use crate::connection::rest::{Rest, WAITING_OCTETS};
 use crate::connection::session::Session;
@@ -141,11 +142,10 @@ impl WriteSide {
                 .iter()
                 .filter(|queued| queued.packet.is_response());
             self.answers += answers.count() as u64;
-            // Before anything counts as handed over: a logger is the user's, and may panic.
-            if log::log_enabled!(target: crate::connection::LOG_WIRE, log::Level::Trace) {
+            if logs_packets() {
                 for queued in &self.batch {
                     let (name, packet) = (&session.config.name, &queued.packet);
-                    log::trace!(target: crate::connection::LOG_WIRE, "{name}: sends {packet}");
+                    log_packet(format_args!("{name}: sends {packet}"));
                 }
             }
             // What fits the buffer is handed over together, the rest one by one: a write in between

@@ -221,7 +221,7 @@ fn answers_at_the_budget_that_are_not_sent_hold_further_requests() {
 }
 
 /// Enqueues responses until nothing more may be read, at most so many; returns how many these are.
-fn enqueue_until_flooded(end: &mut End<()>, most: u64, payload: usize) -> u64 {
+fn enqueue_until_flooded(end: &mut End<()>, most: u64, payload: usize) -> usize {
     (0..most)
         .take_while(|tag| {
             let is_free = end.state.flooded().is_none();
@@ -230,7 +230,7 @@ fn enqueue_until_flooded(end: &mut End<()>, most: u64, payload: usize) -> u64 {
             }
             is_free
         })
-        .count() as u64
+        .count()
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn nothing_more_is_read_over_four_times_the_budget_but_never_below_32_768_answer
         assert_eq!(enqueue_until_flooded(&mut end, 200_000, 0), most + 1);
         let error = end.state.flooded().unwrap();
         assert!(
-            matches!(error, Error::PeerNotReading { answers, octets: 0 } if answers == most + 1),
+            matches!(error, Error::PeerNotReading { answers, octets: 0 } if answers == most as u64 + 1),
             "{error:?}"
         );
         end.take();
