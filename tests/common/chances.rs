@@ -5,11 +5,14 @@
     reason = "test helpers; each test binary uses a part of them"
 )]
 
+use std::time::Duration;
+
 use fastrand::Rng;
 use packetstream::{BoxError, Rejection, Responder};
 
-use super::super::narrow::{Harm, Link, nonblocking_sockets, sockets, torn};
-use super::super::pairs::{memory, os_pipes, start};
+use super::super::narrow::{Harm, Link, nonblocking_sockets, small_sockets, sockets, torn};
+use super::super::pairs::{memory, os_pipes, start, tcp};
+use super::relay::relayed;
 
 /// What joins the ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +21,12 @@ pub enum Over {
     Torn,
     Sockets,
     NonblockingSockets,
+    /// With the smallest buffers that there are.
+    SmallSockets,
+    Tcp,
     Pipes,
+    /// Kinds of descriptors at chance, behind a relay that cuts, stalls or dawdles.
+    Relayed,
 }
 
 impl Over {
@@ -28,7 +36,27 @@ impl Over {
             Self::Torn => torn(rng),
             Self::Sockets => sockets(),
             Self::NonblockingSockets => nonblocking_sockets(),
+            Self::SmallSockets => small_sockets(),
+            Self::Tcp => tcp().into(),
             Self::Pipes => os_pipes().into(),
+            Self::Relayed => relayed(rng),
+        }
+    }
+
+    /// What can be done to it.
+    pub fn harms(self) -> &'static [fn(usize) -> Harm] {
+        match self {
+            Self::Memory | Self::Pipes | Self::Tcp => &[],
+            Self::Sockets | Self::NonblockingSockets | Self::SmallSockets => {
+                &[|_| Harm::Cut, Harm::CutWrite, Harm::CutRead]
+            }
+            Self::Torn => &[
+                |_| Harm::Cut,
+                Harm::CutWrite,
+                Harm::CutRead,
+                |_| Harm::Stall,
+            ],
+            Self::Relayed => &[|_| Harm::Stall, |_| Harm::Stall],
         }
     }
 }
@@ -42,19 +70,15 @@ pub enum Ending {
     EndStream,
     Shutdown,
     ShutdownNow,
+    ShutdownSoon(Duration),
     Abort,
     Harm(Harm),
 }
 
 impl Ending {
-    pub fn any(rng: &mut Rng, end: usize, over: Over) -> Self {
-        let harms = match over {
-            Over::Memory | Over::Pipes => 0,
-            Over::Sockets | Over::NonblockingSockets => 3,
-            // Only these can be stalled.
-            Over::Torn => 4,
-        };
-        match rng.u8(..10 + harms) {
+    /// Any way to end this end, or with one of the harms.
+    pub fn any(rng: &mut Rng, end: usize, harms: &[fn(usize) -> Harm]) -> Self {
+        match rng.usize(..11 + harms.len()) {
             0 | 1 => Self::CloseGuard,
             2 | 3 => Self::DropGuard,
             4 => Self::FinishRequests,
@@ -62,15 +86,16 @@ impl Ending {
             6 | 7 => Self::Shutdown,
             8 => Self::ShutdownNow,
             9 => Self::Abort,
-            10 => Self::Harm(Harm::Cut),
-            11 => Self::Harm(Harm::CutWrite(end)),
-            12 => Self::Harm(Harm::CutRead(end)),
-            _ => Self::Harm(Harm::Stall),
+            10 => Self::ShutdownSoon(Duration::from_micros(rng.u64(..5000))),
+            harm => Self::Harm(harms[harm - 11](end)),
         }
     }
 
     pub fn is_orderly(self) -> bool {
-        !matches!(self, Self::ShutdownNow | Self::Abort | Self::Harm(_))
+        !matches!(
+            self,
+            Self::ShutdownNow | Self::ShutdownSoon(_) | Self::Abort | Self::Harm(_)
+        )
     }
 }
 
@@ -83,6 +108,11 @@ pub enum Place {
     Lent,
     /// A handler on the receiver.
     Inline,
+    /// A thread that works on a request of the peer after its handler has returned, and holds the
+    /// responder.
+    Beside,
+    /// A callback or a waker: a thread of the connection, or any.
+    Told,
 }
 
 /// Answers as handlers do: mostly well.

@@ -13,11 +13,16 @@
 mod asking;
 #[path = "chances.rs"]
 mod chances;
+#[path = "life_ends.rs"]
+mod life_ends;
 #[path = "reconnecting_lives.rs"]
 pub mod reconnecting_lives;
+#[path = "relay.rs"]
+mod relay;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -31,6 +36,7 @@ use super::narrow::{Harm, Link};
 use super::pairs::start;
 pub use chances::Over;
 use chances::{Ending, Place, answer, answer_later};
+use life_ends::Fuse;
 
 /// How much happens in a life.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +50,6 @@ pub struct Plan {
 
 /// Enough for an orderly end on a machine that does something else, too.
 const PLENTY: Duration = Duration::from_secs(40);
-/// The patience with a link that stalls.
-const LITTLE: Duration = Duration::from_millis(10);
 
 /// A life that has ended, whose books can be looked at again.
 pub struct Ended {
@@ -65,7 +69,7 @@ impl Ended {
     }
 }
 
-/// The two ends, and what is to happen to them.
+/// The ends that are played here, and what is to happen to them.
 struct Life {
     ledger: Arc<Ledger>,
     /// Taken out at the end, since the handlers of the connections hold the life.
@@ -79,22 +83,21 @@ struct Life {
     events: AtomicUsize,
     fuses: Vec<Fuse>,
     reports: Mutex<Vec<CloseReport>>,
-}
-
-struct Fuse {
-    at: usize,
-    end: usize,
-    ending: Ending,
-    /// On the thread of the event, whichever that is.
-    is_in_place: bool,
-    wake: Mutex<Option<crossbeam_channel::Sender<()>>>,
+    /// What handlers have opened once more.
+    kept: Mutex<Vec<OpenGuard>>,
+    /// What was set off where it must not be waited for.
+    aside: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Plays one life, and checks what can be checked at its end.
 pub fn play(seed: u64, plan: Plan) -> Ended {
     let mut rng = Rng::with_seed(seed);
     let rng = &mut rng;
-    let Link { ends, harm } = plan.over.link(rng);
+    let Link {
+        ends,
+        harm,
+        is_harmless,
+    } = plan.over.link(rng);
     let is_one_sided = rng.u8(..4) == 0;
     let (callers, requests) = if is_one_sided {
         ([1, 0], 4 * plan.requests)
@@ -102,77 +105,20 @@ pub fn play(seed: u64, plan: Plan) -> Ended {
         let callers = [0, 1].map(|_| rng.usize(0..=plan.callers));
         (callers, rng.usize(1..=plan.requests))
     };
-    let most_events = 3 * requests * (callers[0] + callers[1]) + 3;
     let first = rng.usize(..2);
     let fuses: Vec<_> = (0..rng.usize(1..=2))
         .map(|n| {
             let end = (first + n) % 2;
-            Fuse {
-                at: rng.usize(1..most_events),
-                end,
-                ending: Ending::any(rng, end, plan.over),
-                is_in_place: rng.bool(),
-                wake: Mutex::default(),
-            }
+            let ending = Ending::any(rng, end, plan.over.harms());
+            Fuse::new(rng, end, ending, requests * (callers[0] + callers[1]))
         })
         .collect();
-    let is_orderly = fuses.iter().all(|fuse| fuse.ending.is_orderly());
+    let is_orderly = is_harmless && fuses.iter().all(|fuse| fuse.ending.is_orderly());
     let endings: Vec<_> = fuses.iter().map(|f| (f.at, f.end, f.ending)).collect();
     let story = format!("{plan:?}, callers {callers:?} with {requests} requests each, {endings:?}");
-    let life = Arc::new(Life {
-        ledger: Arc::new(Ledger::new(seed)),
-        connections: Default::default(),
-        guards: Default::default(),
-        harm,
-        is_one_sided,
-        events: AtomicUsize::new(0),
-        fuses,
-        reports: Mutex::default(),
-    });
-    let mut helpers = Vec::new();
-    for number in 0..life.fuses.len() {
-        if !life.fuses[number].is_in_place {
-            let (wake, woken) = crossbeam_channel::bounded(1);
-            *life.fuses[number].wake.lock() = Some(wake);
-            let life = Arc::clone(&life);
-            helpers.push(start(move || {
-                let _ = woken.recv();
-                life.end_now(number);
-            }));
-        }
-    }
-    for (end, transport) in ends.into_iter().enumerate() {
-        let guard = life.open(end, transport, rng);
-        *life.connections[end].lock() = Some(Connection::clone(&guard));
-        *life.guards[end].lock() = Some(guard);
-    }
-    let mut asking = Vec::new();
-    for (end, callers) in callers.into_iter().enumerate() {
-        for _ in 0..callers {
-            let (life, mut rng) = (Arc::clone(&life), rng.fork());
-            asking.push(start(move || {
-                let Some(connection) = life.connection(end) else {
-                    return;
-                };
-                for _ in 0..requests {
-                    life.ask(end, &connection, Place::Caller, &mut rng);
-                }
-            }));
-        }
-    }
-    for caller in asking {
-        caller.join().unwrap();
-    }
-    // What no event has set off is set off now.
-    for number in 0..life.fuses.len() {
-        if life.events.load(Ordering::Relaxed) < life.fuses[number].at {
-            life.set_off(number);
-        }
-    }
-    for helper in helpers {
-        helper.join().unwrap();
-    }
-    life.finish(is_orderly);
+    let life = Life::new(Ledger::new(seed), harm, is_one_sided, fuses);
+    let ends = ends.into_iter().enumerate().collect();
+    life.live(ends, callers, requests, is_orderly, rng);
     Ended {
         seed,
         ledger: Arc::clone(&life.ledger),
@@ -182,6 +128,87 @@ pub fn play(seed: u64, plan: Plan) -> Ended {
 }
 
 impl Life {
+    fn new(
+        ledger: Ledger,
+        harm: Option<Box<dyn Fn(Harm) + Send + Sync>>,
+        is_one_sided: bool,
+        fuses: Vec<Fuse>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            ledger: Arc::new(ledger),
+            connections: Default::default(),
+            guards: Default::default(),
+            harm,
+            is_one_sided,
+            events: AtomicUsize::new(0),
+            fuses,
+            reports: Mutex::default(),
+            kept: Mutex::default(),
+            aside: Mutex::default(),
+        })
+    }
+
+    /// Opens these ends, lets their callers ask, and comes to the end of it all.
+    fn live(
+        self: &Arc<Self>,
+        ends: Vec<(usize, Transport)>,
+        callers: [usize; 2],
+        requests: usize,
+        is_orderly: bool,
+        rng: &mut Rng,
+    ) {
+        let mut helpers = Vec::new();
+        for number in 0..self.fuses.len() {
+            if !self.fuses[number].is_in_place {
+                let (wake, woken) = crossbeam_channel::bounded(1);
+                *self.fuses[number].wake.lock() = Some(wake);
+                let life = Arc::clone(self);
+                helpers.push(start(move || {
+                    let _ = woken.recv();
+                    life.end_now(number);
+                }));
+            }
+        }
+        for (end, transport) in ends {
+            let guard = self.open(end, transport, rng);
+            *self.connections[end].lock() = Some(Connection::clone(&guard));
+            *self.guards[end].lock() = Some(guard);
+        }
+        // It ends when the other end does.
+        let serving = (rng.u8(..4) == 0).then(|| self.guards[1].lock().take());
+        let serving = serving.flatten().map(|guard| {
+            let life = Arc::clone(self);
+            start(move || life.keep(guard.serve()))
+        });
+        let mut asking = Vec::new();
+        for (end, callers) in callers.into_iter().enumerate() {
+            for _ in 0..callers {
+                let (life, mut rng) = (Arc::clone(self), rng.fork());
+                asking.push(start(move || {
+                    let Some(connection) = life.connection(end) else {
+                        return;
+                    };
+                    for _ in 0..requests {
+                        life.ask(end, &connection, Place::Caller, &mut rng);
+                    }
+                }));
+            }
+        }
+        for caller in asking {
+            caller.join().unwrap();
+        }
+        // What no event has set off is set off now.
+        for number in 0..self.fuses.len() {
+            if self.events.load(Ordering::Relaxed) < self.fuses[number].at {
+                self.set_off(number, Place::Caller);
+            }
+        }
+        for helper in helpers {
+            helper.join().unwrap();
+        }
+        self.finish(serving, is_orderly);
+    }
+
     fn connection(&self, end: usize) -> Option<Connection> {
         self.connections[end].lock().clone()
     }
@@ -195,18 +222,25 @@ impl Life {
         if rng.u8(..4) == 0 {
             builder = builder.flush_grace(Duration::ZERO);
         }
-        if rng.u8(..4) == 0 {
+        let is_narrow = rng.u8(..4) == 0;
+        if is_narrow {
             builder = builder
                 .send_queue_len(rng.usize(1..4))
                 .max_outstanding_requests(rng.usize(1..4));
         }
-        self.serve(end, builder, rng).open(transport).unwrap()
+        if rng.u8(..16) == 0 {
+            builder = builder.timeout(Some(Duration::from_millis(rng.u64(..20))));
+        }
+        self.serve(end, builder, is_narrow, rng)
+            .open(transport)
+            .unwrap()
     }
 
     fn serve(
         self: &Arc<Self>,
         end: usize,
         builder: ConnectionBuilder,
+        is_narrow: bool,
         rng: &mut Rng,
     ) -> ConnectionBuilder {
         if self.is_one_sided && end == 0 || rng.u8(..16) == 0 {
@@ -220,8 +254,21 @@ impl Life {
             let answering = answer_later(seeds.lock().fork());
             return builder.deferred_handler(move |incoming, responder| {
                 if let Some(slip) = life.ledger.run(end, incoming.payload()) {
-                    life.event();
+                    life.event(Place::Handler);
                     let answer = slip.answer(incoming.tag());
+                    let mut rng = seeds.lock().fork();
+                    // No thread but a handler's goes beyond the cap; so the answer that makes room
+                    // could be the one that this one is to give.
+                    let may_ask = !life.is_one_sided && !is_narrow;
+                    if may_ask && rng.u8(..3) == 0 {
+                        let life = Arc::clone(&life);
+                        start(move || {
+                            life.keep_open(&incoming, &mut rng);
+                            life.ask(end, incoming.connection(), Place::Beside, &mut rng);
+                            responder.respond(answer);
+                        });
+                        return;
+                    }
                     // Where the other one has ended, the responder answers when it is dropped.
                     let _ = answering.send((answer, responder));
                 }
@@ -249,8 +296,12 @@ impl Life {
             .ledger
             .run(end, incoming.payload())
             .ok_or("not for this handler")?;
-        self.event();
-        if !self.is_one_sided && rng.u8(..4) == 0 {
+        self.event(place);
+        self.keep_open(incoming, rng);
+        let depth = incoming.flags().bits();
+        if depth > 0 {
+            self.ask_deeply(end, incoming.connection(), place, depth - 1, rng);
+        } else if !self.is_one_sided && rng.u8(..4) == 0 {
             match place {
                 // A slot that nobody lends could be the one that has to answer.
                 Place::Handler if rng.bool() => {
@@ -262,89 +313,12 @@ impl Life {
         answer(slip.answer(incoming.tag()), rng)
     }
 
-    /// Something has happened: perhaps the end comes now.
-    fn event(&self) {
-        let now = self.events.fetch_add(1, Ordering::Relaxed) + 1;
-        for number in 0..self.fuses.len() {
-            if self.fuses[number].at == now {
-                self.set_off(number);
-            }
-        }
-    }
-
-    fn set_off(&self, number: usize) {
-        let fuse = &self.fuses[number];
-        if fuse.is_in_place {
-            return self.end_now(number);
-        }
-        let wake = fuse.wake.lock().take();
-        if let Some(wake) = wake {
-            let _ = wake.send(());
-        }
-    }
-
-    fn end_now(&self, number: usize) {
-        let Fuse { end, ending, .. } = self.fuses[number];
-        let Some(connection) = self.connection(end) else {
-            return;
-        };
-        let guard = || self.guards[end].lock().take();
-        match ending {
-            Ending::CloseGuard => {
-                if let Some(guard) = guard() {
-                    self.keep(guard.close());
-                }
-            }
-            Ending::DropGuard => drop(guard()),
-            // The end may have come from the other side.
-            Ending::FinishRequests => drop(connection.finish_requests()),
-            Ending::EndStream => drop(connection.end_stream()),
-            Ending::Shutdown => self.keep(connection.shutdown(Some(PLENTY))),
-            Ending::ShutdownNow => drop(connection.shutdown(Some(Duration::ZERO))),
-            Ending::Abort => drop(connection.abort()),
-            Ending::Harm(harm) => {
-                if let Some(harm_link) = &self.harm {
-                    harm_link(harm);
-                }
-                if harm == Harm::Stall {
-                    for connection in [0, 1].map(|end| self.connection(end)).iter().flatten() {
-                        drop(connection.shutdown(Some(LITTLE)));
-                    }
-                }
-            }
-        }
-    }
-
-    fn keep(&self, report: CloseReport) {
-        if report.is_last() && !report.in_progress() {
-            self.reports.lock().push(report);
-        }
-    }
-
-    /// Closes what is still open, and waits for everybody.
-    fn finish(&self, is_orderly: bool) {
-        for end in [0, 1] {
-            let guard = self.guards[end].lock().take();
-            if let Some(guard) = guard {
-                self.keep(guard.close());
-            }
-        }
-        for connection in &self.connections {
-            let connection = connection.lock().take();
-            if let Some(connection) = connection {
-                self.keep(connection.wait_closed());
-            }
-        }
-        self.ledger.wait_settled();
-        if !is_orderly {
-            return;
-        }
-        for report in self.reports.lock().drain(..) {
-            if report.cause().is_some() || report.answers_lost() > 0 || !report.peer_said_goodbye()
-            {
-                self.ledger
-                    .complain(format!("an orderly end was reported as {report:?}"));
-            }
+    /// Sometimes a handler opens its connection once more, and keeps that to the end of the life.
+    fn keep_open(&self, incoming: &Incoming, rng: &mut Rng) {
+        if rng.u8(..24) == 0
+            && let Ok(guard) = incoming.connection().open()
+        {
+            self.kept.lock().push(guard);
         }
     }
 }

@@ -38,6 +38,8 @@ pub enum Harm {
 pub struct Link {
     pub ends: [Transport; 2],
     pub harm: Option<Box<dyn Fn(Harm) + Send + Sync>>,
+    /// Whether all goes well as long as nobody does it harm from outside.
+    pub is_harmless: bool,
 }
 
 impl From<(Transport, Transport)> for Link {
@@ -45,6 +47,7 @@ impl From<(Transport, Transport)> for Link {
         Self {
             ends: [here, there],
             harm: None,
+            is_harmless: true,
         }
     }
 }
@@ -92,6 +95,7 @@ fn narrow(capacity: usize, mut rng: Option<&mut Rng>) -> Link {
     Link {
         ends,
         harm: Some(Box::new(harm)),
+        is_harmless: true,
     }
 }
 
@@ -121,6 +125,7 @@ fn sockets_of((here, there): (UnixStream, UnixStream)) -> Link {
     Link {
         ends: [here, there].map(|end| Transport::try_from(end).unwrap()),
         harm: Some(Box::new(harm)),
+        is_harmless: true,
     }
 }
 
@@ -148,18 +153,33 @@ pub fn narrow_pipes() -> (Transport, Transport) {
 /// with its own bookkeeping in it.
 #[cfg(target_os = "linux")]
 pub fn narrow_sockets() -> (Transport, Transport) {
+    let (here, there) = with_small_buffers(UnixStream::pair().unwrap());
+    (
+        Transport::try_from(here).unwrap(),
+        Transport::try_from(there).unwrap(),
+    )
+}
+
+/// The same, and it can be cut. Where the kernel offers no choice the buffers are the usual ones.
+pub fn small_sockets() -> Link {
+    sockets_of(with_small_buffers(UnixStream::pair().unwrap()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn with_small_buffers(pair: (UnixStream, UnixStream)) -> (UnixStream, UnixStream) {
+    pair
+}
+
+#[cfg(target_os = "linux")]
+fn with_small_buffers((here, there): (UnixStream, UnixStream)) -> (UnixStream, UnixStream) {
     use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 
-    let (here, there) = UnixStream::pair().unwrap();
     for end in [&here, &there] {
         // The kernel doubles what it is asked for.
         set_socket_send_buffer_size(end, NARROW / 2).unwrap();
         set_socket_recv_buffer_size(end, NARROW / 2).unwrap();
     }
-    (
-        Transport::try_from(here).unwrap(),
-        Transport::try_from(there).unwrap(),
-    )
+    (here, there)
 }
 
 /// One direction.

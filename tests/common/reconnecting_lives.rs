@@ -5,8 +5,8 @@ use std::io;
 use std::thread::JoinHandle;
 
 use super::{
-    Arc, AtomicUsize, Connection, Duration, Ended, Ledger, Life, Mutex, Over, PLENTY, Place, Rng,
-    Transport, start,
+    Arc, Connection, Duration, Ended, Ledger, Life, Mutex, Over, PLENTY, Place, Rng, Transport,
+    start,
 };
 
 /// Plays one life of an on-demand connection and of the servers that it connects to.
@@ -14,20 +14,11 @@ pub fn play_reconnecting(seed: u64, callers: usize, requests: usize) -> Ended {
     let mut rng = Rng::with_seed(seed);
     let is_orderly = rng.bool();
     let story = format!("{callers} callers with {requests} requests each, orderly: {is_orderly}");
-    let life = Arc::new(Life {
-        ledger: Arc::new(Ledger::new(seed)),
-        connections: Default::default(),
-        guards: Default::default(),
-        harm: None,
-        is_one_sided: false,
-        events: AtomicUsize::new(0),
-        fuses: Vec::new(),
-        reports: Mutex::default(),
-    });
+    let life = Life::new(Ledger::new(seed), None, false, Vec::new());
     let servers = Arc::new(Mutex::new(Vec::new()));
     let connection = {
         let builder = Connection::builder().name("life0").linger(Some(PLENTY));
-        let builder = life.serve(0, builder, &mut rng);
+        let builder = life.serve(0, builder, false, &mut rng);
         let (life, servers) = (Arc::clone(&life), Arc::clone(&servers));
         let chances = Mutex::new(rng.fork());
         builder.build_on_demand(move || {
@@ -61,7 +52,7 @@ pub fn play_reconnecting(seed: u64, callers: usize, requests: usize) -> Ended {
     for server in servers {
         server.join().unwrap();
     }
-    life.finish(false);
+    life.finish(None, false);
     Ended {
         seed,
         ledger: Arc::clone(&life.ledger),
