@@ -11,6 +11,8 @@
 )]
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::ops::AddAssign;
 
 use packetstream::{Connection, Error, Outcome, Request, Response, Tag};
@@ -88,6 +90,17 @@ pub enum Fate {
     Forgotten,
 }
 
+const FATES: [Fate; 8] = [
+    Fate::Answered,
+    Fate::Failed(Outcome::NotSent),
+    Fate::Failed(Outcome::NotRun),
+    Fate::Failed(Outcome::Unknown),
+    Fate::GivenUp(Outcome::NotSent),
+    Fate::GivenUp(Outcome::NotRun),
+    Fate::GivenUp(Outcome::Unknown),
+    Fate::Forgotten,
+];
+
 #[derive(Debug, Default)]
 struct Entry {
     runs: u32,
@@ -102,12 +115,33 @@ struct Books {
     complaints: Vec<String>,
 }
 
+impl Books {
+    /// An entry, which may be of the other process.
+    fn entry(&mut self, end: usize, number: usize) -> &mut Entry {
+        let entries = &mut self.entries[end];
+        if entries.len() <= number {
+            entries.resize_with(number + 1, Entry::default);
+        }
+        &mut entries[number]
+    }
+}
+
 /// The books of one connection.
 #[derive(Debug)]
 pub struct Ledger {
     pub connection: u64,
     books: Mutex<Books>,
     settled: Condvar,
+    other: Option<Other>,
+}
+
+/// How the ledger of one process goes with that of the other end, in another process.
+#[derive(Debug)]
+enum Other {
+    /// It will be read from a journal.
+    Read,
+    /// It reads the journal, each line of which is written at once: it outlives this process.
+    Write(Mutex<File>),
 }
 
 /// How many requests met which fate.
@@ -142,7 +176,65 @@ impl Ledger {
             connection,
             books: Mutex::default(),
             settled: Condvar::new(),
+            other: None,
         }
+    }
+
+    /// The ledger of one end, whose other end writes a journal in another process.
+    pub fn of_one_end(connection: u64) -> Self {
+        Self {
+            other: Some(Other::Read),
+            ..Self::new(connection)
+        }
+    }
+
+    /// The ledger of one end, written to a journal.
+    pub fn with_journal(connection: u64, journal: File) -> Self {
+        Self {
+            other: Some(Other::Write(Mutex::new(journal))),
+            ..Self::new(connection)
+        }
+    }
+
+    /// Writes a line of the journal, if there is one.
+    pub fn note(&self, line: &str) {
+        if let Some(Other::Write(journal)) = &self.other {
+            // In one write, or a kill could cut it.
+            journal
+                .lock()
+                .write_all(format!("{line}\n").as_bytes())
+                .unwrap();
+        }
+    }
+
+    /// Enters what the other end has written, which `end` is; returns whether that is all of it.
+    pub fn read_journal(&self, end: usize, journal: &str) -> bool {
+        let mut books = self.books.lock();
+        let mut is_whole = false;
+        for line in journal.lines() {
+            let mut words = line.splitn(3, ' ');
+            let (kind, number) = (words.next(), words.next());
+            let number = number.and_then(|number| number.parse::<usize>().ok());
+            match (kind, number, words.next()) {
+                (Some("ran"), Some(number), None) => books.entry(1 - end, number).runs += 1,
+                (Some("asked"), Some(number), None) => {
+                    books.entry(end, number);
+                }
+                (Some("told"), Some(number), Some(fate)) => {
+                    let fate = FATES.iter().find(|known| format!("{known:?}") == fate);
+                    books.entry(end, number).fate = fate.copied();
+                }
+                (Some("whole"), ..) => is_whole = true,
+                _ => books.complaints.push(format!("the other process: {line}")),
+            }
+        }
+        if !is_whole {
+            // It was told, or not, and could not say so any more.
+            for entry in &mut books.entries[end] {
+                entry.fate.get_or_insert(Fate::Forgotten);
+            }
+        }
+        is_whole
     }
 
     /// Opens an entry for a new request of that end.
@@ -150,10 +242,13 @@ impl Ledger {
         let mut books = self.books.lock();
         books.open += 1;
         books.entries[end].push(Entry::default());
+        let number = books.entries[end].len() - 1;
+        drop(books);
+        self.note(&format!("asked {number}"));
         Slip {
             connection: self.connection,
             end,
-            number: books.entries[end].len() - 1,
+            number,
             words,
         }
     }
@@ -170,8 +265,13 @@ impl Ledger {
             books.complaints.push(complaint);
             return None;
         }
+        if self.other.is_some() {
+            books.entry(slip.end, slip.number);
+        }
         let entry = books.entries[slip.end].get_mut(slip.number)?;
         entry.runs += 1;
+        drop(books);
+        self.note(&format!("ran {}", slip.number));
         Some(slip)
     }
 
@@ -220,6 +320,7 @@ impl Ledger {
     }
 
     pub fn enter(&self, slip: Slip, fate: Fate) {
+        self.note(&format!("told {} {fate:?}", slip.number));
         let mut books = self.books.lock();
         let entry = &mut books.entries[slip.end][slip.number];
         if let Some(before) = entry.fate.replace(fate) {
@@ -234,6 +335,7 @@ impl Ledger {
     }
 
     pub fn complain(&self, complaint: String) {
+        self.note(&complaint);
         self.books.lock().complaints.push(complaint);
     }
 

@@ -94,7 +94,8 @@ impl Life {
             Ending::ShutdownSoon(limit) => drop(connection.shutdown(Some(limit))),
             Ending::Abort => drop(connection.abort()),
             Ending::Harm(harm) => {
-                if let Some(harm_link) = &self.harm {
+                let harm_link = self.harm.lock().clone();
+                if let Some(harm_link) = harm_link {
                     harm_link(harm);
                 }
                 if harm == Harm::Stall {
@@ -115,7 +116,7 @@ impl Life {
     /// Closes what is still open, and waits for everybody.
     pub(super) fn finish(&self, serving: Option<JoinHandle<()>>, is_orderly: bool) {
         // Of the end that serves nobody need let go.
-        let kept = std::mem::take(&mut *self.kept.lock());
+        let kept = self.kept.lock().take();
         drop(kept);
         for end in [0, 1] {
             let guard = self.guards[end].lock().take();
@@ -136,7 +137,6 @@ impl Life {
                 self.keep(connection.wait_closed());
             }
         }
-        self.kept.lock().clear();
         self.ledger.wait_settled();
         if !is_orderly {
             return;

@@ -15,6 +15,9 @@ mod asking;
 mod chances;
 #[path = "life_ends.rs"]
 mod life_ends;
+#[cfg(target_os = "linux")]
+#[path = "process_lives.rs"]
+pub mod process_lives;
 #[path = "reconnecting_lives.rs"]
 pub mod reconnecting_lives;
 #[path = "relay.rs"]
@@ -75,7 +78,8 @@ struct Life {
     /// Taken out at the end, since the handlers of the connections hold the life.
     connections: [Mutex<Option<Connection>>; 2],
     guards: [Mutex<Option<OpenGuard>>; 2],
-    harm: Option<Box<dyn Fn(Harm) + Send + Sync>>,
+    /// Dropped at the end, which frees what it holds up.
+    harm: Mutex<Option<Arc<dyn Fn(Harm) + Send + Sync>>>,
     /// End 0 serves nothing and has one caller, who may read the answers itself; end 1 asks
     /// nothing.
     is_one_sided: bool,
@@ -83,10 +87,21 @@ struct Life {
     events: AtomicUsize,
     fuses: Vec<Fuse>,
     reports: Mutex<Vec<CloseReport>>,
-    /// What handlers have opened once more.
-    kept: Mutex<Vec<OpenGuard>>,
+    /// What handlers have opened once more, unless it is too late for that.
+    kept: Mutex<Option<Vec<OpenGuard>>>,
     /// What was set off where it must not be waited for.
     aside: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the ends do.
+struct Course {
+    /// So many threads ask at each end.
+    callers: [usize; 2],
+    /// So many requests are made by each of them.
+    requests: usize,
+    /// End 1 ends when the other end does.
+    serves: bool,
+    is_orderly: bool,
 }
 
 /// Plays one life, and checks what can be checked at its end.
@@ -118,7 +133,13 @@ pub fn play(seed: u64, plan: Plan) -> Ended {
     let story = format!("{plan:?}, callers {callers:?} with {requests} requests each, {endings:?}");
     let life = Life::new(Ledger::new(seed), harm, is_one_sided, fuses);
     let ends = ends.into_iter().enumerate().collect();
-    life.live(ends, callers, requests, is_orderly, rng);
+    let course = Course {
+        callers,
+        requests,
+        serves: rng.u8(..4) == 0,
+        is_orderly,
+    };
+    life.live(ends, course, rng);
     Ended {
         seed,
         ledger: Arc::clone(&life.ledger),
@@ -138,25 +159,24 @@ impl Life {
             ledger: Arc::new(ledger),
             connections: Default::default(),
             guards: Default::default(),
-            harm,
+            harm: Mutex::new(harm.map(Arc::from)),
             is_one_sided,
             events: AtomicUsize::new(0),
             fuses,
             reports: Mutex::default(),
-            kept: Mutex::default(),
+            kept: Mutex::new(Some(Vec::new())),
             aside: Mutex::default(),
         })
     }
 
     /// Opens these ends, lets their callers ask, and comes to the end of it all.
-    fn live(
-        self: &Arc<Self>,
-        ends: Vec<(usize, Transport)>,
-        callers: [usize; 2],
-        requests: usize,
-        is_orderly: bool,
-        rng: &mut Rng,
-    ) {
+    fn live(self: &Arc<Self>, ends: Vec<(usize, Transport)>, course: Course, rng: &mut Rng) {
+        let Course {
+            callers,
+            requests,
+            serves,
+            is_orderly,
+        } = course;
         let mut helpers = Vec::new();
         for number in 0..self.fuses.len() {
             if !self.fuses[number].is_in_place {
@@ -174,8 +194,7 @@ impl Life {
             *self.connections[end].lock() = Some(Connection::clone(&guard));
             *self.guards[end].lock() = Some(guard);
         }
-        // It ends when the other end does.
-        let serving = (rng.u8(..4) == 0).then(|| self.guards[1].lock().take());
+        let serving = serves.then(|| self.guards[1].lock().take());
         let serving = serving.flatten().map(|guard| {
             let life = Arc::clone(self);
             start(move || life.keep(guard.serve()))
@@ -207,6 +226,7 @@ impl Life {
             helper.join().unwrap();
         }
         self.finish(serving, is_orderly);
+        self.harm.lock().take();
     }
 
     fn connection(&self, end: usize) -> Option<Connection> {
@@ -318,7 +338,14 @@ impl Life {
         if rng.u8(..24) == 0
             && let Ok(guard) = incoming.connection().open()
         {
-            self.kept.lock().push(guard);
+            // Under the lock it could be the one that closes.
+            let mut kept = self.kept.lock();
+            if let Some(kept) = &mut *kept {
+                kept.push(guard);
+                return;
+            }
+            drop(kept);
+            drop(guard);
         }
     }
 }

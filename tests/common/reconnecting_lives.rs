@@ -15,6 +15,8 @@ pub fn play_reconnecting(seed: u64, callers: usize, requests: usize) -> Ended {
     let is_orderly = rng.bool();
     let story = format!("{callers} callers with {requests} requests each, orderly: {is_orderly}");
     let life = Life::new(Ledger::new(seed), None, false, Vec::new());
+    // Here everybody lets go before the end.
+    life.kept.lock().take();
     let servers = Arc::new(Mutex::new(Vec::new()));
     let connection = {
         let builder = Connection::builder().name("life0").linger(Some(PLENTY));
