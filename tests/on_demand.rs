@@ -20,7 +20,7 @@ use std::sync::{Arc, Barrier};
 
 use common::watched;
 use packetstream::{Connection, Error, OpenGuard, Outcome, Tag, Transport};
-use pairs::{Gate, asking, echo, start};
+use pairs::{Gate, asking, echo, start, take};
 use parking_lot::Mutex;
 
 /// A service that can be connected to any number of times, and what was seen there.
@@ -252,5 +252,41 @@ fn a_connector_that_has_nothing_left_fails_the_next_open() {
         let _ = connection.wait_closed();
         assert!(matches!(connection.open(), Err(Error::Connect(_))));
         assert!(server.close().into_result().is_ok());
+    });
+}
+
+/// The close waits for the answer, whichever thread is to give it.
+#[test]
+fn opening_once_more_for_a_request_that_the_close_waits_for_is_refused() {
+    watched(|| {
+        let service = Service::default();
+        let (give, given) = crossbeam_channel::unbounded();
+        let connection = {
+            let service = service.clone();
+            Connection::builder()
+                .linger(Some(common::PATIENCE))
+                .deferred_handler(move |incoming, responder| {
+                    if incoming.payload() == b"probe" {
+                        responder.respond("here");
+                    } else {
+                        give.send((incoming, responder)).unwrap();
+                    }
+                })
+                .build_on_demand(move || service.connect())
+        };
+        let guard = connection.open().unwrap();
+        let server = service.servers.lock().remove(0);
+        let asked = server.submit(asking("x")).unwrap();
+        let (incoming, responder) = take(&given);
+        let closing = start(move || guard.close());
+        while server.call(asking("probe")).is_ok() {}
+        let opened = incoming.connection().open();
+        assert!(matches!(opened, Err(Error::Closed)), "{opened:?}");
+        responder.respond("answered");
+        assert_eq!(asked.wait().unwrap().payload(), b"answered");
+        closing.join().unwrap().into_result().unwrap();
+        // Once it has been answered, it is a connection like any other.
+        drop(incoming.connection().open().unwrap());
+        assert_eq!(service.connects(), 2);
     });
 }

@@ -20,6 +20,8 @@ mod common;
 mod ledger;
 #[path = "common/lives.rs"]
 mod lives;
+#[path = "common/measure.rs"]
+mod measure;
 #[path = "common/narrow.rs"]
 mod narrow;
 #[path = "common/pairs.rs"]

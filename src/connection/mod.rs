@@ -221,7 +221,8 @@ impl Connection {
     /// # Errors
     ///
     /// - [`Error::Closed`] if the connection has been closed and is not on demand, or if it is
-    ///   being closed and this is one of its own threads.
+    ///   being closed and this is one of its own threads, or is asked with what
+    ///   [`Incoming::connection`] returned for a request that the close waits for.
     /// - [`Error::Connect`] if the connector fails. The next attempt connects anew.
     /// - [`Error::OtherProcess`] in a fork of the process that opened it.
     /// - [`Error::Spawn`] if the threads cannot be started.

@@ -1,6 +1,7 @@
 //! How a connection comes to be open: once over a given transport, or anew on demand.
 
 use std::process;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -36,7 +37,9 @@ impl Connection {
                 if let Some(reference) = session.try_refer(hold) {
                     return Ok(reference);
                 }
-                if !self.is_on_demand() || place::belongs_to(&session) {
+                // Its close waits for this thread, or for an answer that this one may have to give.
+                let is_awaited = place::belongs_to(&session) || self.is_for_a_request_of(&session);
+                if !self.is_on_demand() || is_awaited {
                     return Err(Error::Closed);
                 }
                 if place::must_not_block() {
@@ -67,6 +70,14 @@ impl Connection {
             let opening = Opening { inner: &self.inner };
             return self.start(transport, opening, hold);
         }
+    }
+
+    /// Whether this is the connection of an `Incoming` of that session, where requests are
+    /// unanswered.
+    fn is_for_a_request_of(&self, session: &Arc<Session>) -> bool {
+        let served_by = self.served_by.as_ref();
+        served_by.is_some_and(|served_by| ptr::eq(served_by.as_ptr(), Arc::as_ptr(session)))
+            && session.is_serving()
     }
 
     /// Blocks until nobody connects any more, which is another thread's work: on a handler's thread

@@ -72,6 +72,8 @@ impl Ended {
     }
 }
 
+type DoHarm = dyn Fn(Harm) + Send + Sync;
+
 /// The ends that are played here, and what is to happen to them.
 struct Life {
     ledger: Arc<Ledger>,
@@ -79,7 +81,7 @@ struct Life {
     connections: [Mutex<Option<Connection>>; 2],
     guards: [Mutex<Option<OpenGuard>>; 2],
     /// Dropped at the end, which frees what it holds up.
-    harm: Mutex<Option<Arc<dyn Fn(Harm) + Send + Sync>>>,
+    harm: Mutex<Option<Arc<DoHarm>>>,
     /// End 0 serves nothing and has one caller, who may read the answers itself; end 1 asks
     /// nothing.
     is_one_sided: bool,
@@ -94,6 +96,7 @@ struct Life {
 }
 
 /// What the ends do.
+#[derive(Clone, Copy)]
 struct Course {
     /// So many threads ask at each end.
     callers: [usize; 2],
@@ -151,7 +154,7 @@ pub fn play(seed: u64, plan: Plan) -> Ended {
 impl Life {
     fn new(
         ledger: Ledger,
-        harm: Option<Box<dyn Fn(Harm) + Send + Sync>>,
+        harm: Option<Box<DoHarm>>,
         is_one_sided: bool,
         fuses: Vec<Fuse>,
     ) -> Arc<Self> {

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use super::super::narrow::Harm;
 use super::chances::Ending;
 use super::life_ends::Fuse;
-use super::{Arc, Course, Ended, Ledger, Life, Rng};
+use super::{Arc, Course, DoHarm, Ended, Ledger, Life, Rng};
 
 #[path = "roles.rs"]
 pub mod roles;
@@ -72,7 +72,7 @@ impl Script {
         self,
         end: usize,
         ledger: Ledger,
-        harm: Option<Box<dyn Fn(Harm) + Send + Sync>>,
+        harm: Option<Box<DoHarm>>,
         transport: Transport,
     ) -> Arc<Life> {
         let Self {

@@ -30,7 +30,7 @@ const FAR: usize = 6000;
 /// Two ends of any kind and a relay between them.
 pub fn relayed(rng: &mut Rng) -> Link {
     let legs = [leg(rng), leg(rng)];
-    let [(here, from_here), (there, from_there)] = legs;
+    let [(here, near), (there, far)] = legs;
     // Nobody ever sends on it: that it is dropped ends the stall.
     let (keep, released) = crossbeam_channel::bounded::<()>(0);
     let is_stalled = Arc::new(AtomicBool::new(false));
@@ -45,8 +45,8 @@ pub fn relayed(rng: &mut Rng) -> Link {
         };
         start(move || way.pass(from, to));
     };
-    pass(0, from_here.0, from_there.1);
-    pass(1, from_there.0, from_here.1);
+    pass(0, near.0, far.1);
+    pass(1, far.0, near.1);
     Link {
         ends: [here, there],
         harm: Some(Box::new(move |harm| {
