@@ -13,3 +13,4 @@ pub mod codec;
 pub mod inputs;
 pub mod payloads;
 pub mod script;
+pub mod sent;
