@@ -16,6 +16,8 @@
 )]
 
 mod common;
+#[path = "byte_adversary/floods.rs"]
+mod floods;
 #[path = "common/heap.rs"]
 mod heap;
 #[path = "byte_adversary/heard.rs"]
@@ -59,25 +61,32 @@ fn connections_hold_their_own_against_a_peer_that_says_anything() {
     }));
     watched_for(Duration::from_secs(1800), || {
         run_in_sequence(&[
-            ("cut anywhere", || all(stream::cut_anywhere, 1)),
-            ("paused anywhere", || all(stream::paused_anywhere, 2)),
-            ("changed bytes", || all(stream::changed_bytes, 4)),
-            ("changed packets", || all(stream::changed_packets, 2)),
-            ("strange packets", || all(stream::strange_packets, 2)),
+            ("cut anywhere", || all(stream::cut_anywhere)),
+            ("paused anywhere", || all(stream::paused_anywhere)),
+            ("changed bytes", || all(stream::changed_bytes)),
+            ("changed packets", || all(stream::changed_packets)),
+            ("strange packets", || all(stream::strange_packets)),
+            ("answers to nobody", floods::answers_to_nobody),
+            ("ends of requests", floods::ends_of_requests),
+            ("callbacks, unread", floods::requests_that_call_back_unread),
+            (
+                "long answers, unread",
+                floods::requests_for_long_answers_unread,
+            ),
+            ("refusals, unread", floods::requests_that_are_refused_unread),
+            ("claims", floods::claims_without_bytes),
+            ("sipped", floods::answers_are_sipped_under_a_flood),
         ]);
     });
 }
 
-/// Plays sessions in all roles: one of so many streams in one manner each, or all in all.
-fn all(streams: fn(Role) -> Vec<Stream>, every: usize) {
-    let every = match size() {
-        Size::Small => 10 * every,
-        Size::Usual => every,
-        Size::Large => 1,
-    };
+/// Plays sessions in all roles: each stream in one manner, or in all; or one stream of ten.
+fn all(streams: fn(Role) -> Vec<Stream>) {
+    let every = if size() == Size::Small { 10 } else { 1 };
     let mut sessions = Vec::new();
-    // Another sample each time.
+    // Another sample, and other manners, each time.
     let first = fastrand::usize(..every);
+    let shift = fastrand::usize(..30);
     for role in Role::ALL {
         for (number, stream) in streams(role)
             .into_iter()
@@ -91,8 +100,8 @@ fn all(streams: fn(Role) -> Vec<Stream>, every: usize) {
                 is_eager: number.is_multiple_of(5),
                 is_dribbling: number.is_multiple_of(7),
             };
-            // Each period has nothing in common with those of the places.
-            let mixed = number.wrapping_mul(0x9e37_79b9) >> 8;
+            // No period in common with those of the places.
+            let mixed = (number + shift).wrapping_mul(0x9e37_79b9) >> 8;
             let manners = if is_large() { 0..30 } else { mixed..mixed + 1 };
             sessions.extend(manners.map(|number| (stream.clone(), manner(number))));
         }
