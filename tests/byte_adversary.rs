@@ -74,6 +74,7 @@ fn connections_hold_their_own_against_a_peer_that_says_anything() {
                 floods::requests_for_long_answers_unread,
             ),
             ("refusals, unread", floods::requests_that_are_refused_unread),
+            ("own requests, unread", floods::own_requests_unread),
             ("claims", floods::claims_without_bytes),
             ("sipped", floods::answers_are_sipped_under_a_flood),
         ]);

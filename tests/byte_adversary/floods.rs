@@ -1,10 +1,11 @@
 //! Floods of everything there is, and no more memory than the limits say.
 
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use packetstream::{Connection, ConnectionBuilder, OpenGuard, Packet, Request, Transport};
+use packetstream::{Connection, ConnectionBuilder, OpenGuard, Outcome, Packet, Request, Transport};
 
 use super::heap::{Growth, KIB, MIB, PER_REQUEST};
 use super::pairs::start;
@@ -182,4 +183,65 @@ pub fn answers_are_sipped_under_a_flood() {
     assert_eq!(writing.join().unwrap(), times);
     assert!(guard.is_open());
     let _ = guard.abort();
+}
+
+/// What is told of requests that nobody reads is true, also of those that were just being written.
+pub fn own_requests_unread() {
+    const ASKING: usize = 4;
+    for rest in [0, 1, 5000] {
+        let (guard, mut theirs) = open(limited().max_outstanding_bytes(4 * MIB));
+        let asking = [(); ASKING].map(|()| {
+            let connection = Connection::clone(&guard);
+            start(move || {
+                let mut asked = Vec::new();
+                loop {
+                    let request = Request::new(1).with_payload(vec![b'x'; 1000]);
+                    match connection.submit(request) {
+                        Ok(pending) => asked.push((pending.tag(), pending)),
+                        Err(error) => {
+                            assert_eq!(error.outcome(), Outcome::NotSent, "{error:?}");
+                            return asked;
+                        }
+                    }
+                }
+            })
+        });
+        let mut sent = Vec::new();
+        // Something of it is read, so that the writer has gone on.
+        let mut buffer = vec![0; rest];
+        theirs.read_exact(&mut buffer).unwrap();
+        sent.extend(buffer);
+        super::measure::pause(Duration::from_millis(50));
+        let report = guard.shutdown(Some(Duration::from_millis(10)));
+        drop(report);
+        drop(guard);
+        let asked: Vec<_> = asking
+            .into_iter()
+            .flat_map(|asking| asking.join().unwrap())
+            .collect();
+        theirs.read_to_end(&mut sent).unwrap();
+        let mut written = HashSet::new();
+        let mut at = 0;
+        while let Ok((packet, len)) = Packet::parse(&sent[at..]) {
+            written.insert(packet.tag());
+            at += len;
+        }
+        let (mut unsent, mut unknown) = (0, 0);
+        for (tag, pending) in asked {
+            let error = pending.wait().unwrap_err();
+            match error.outcome() {
+                Outcome::NotSent => {
+                    assert!(!written.contains(&tag), "{tag}: written; {error:?}");
+                    unsent += 1;
+                }
+                Outcome::Unknown => unknown += 1,
+                other => panic!("{tag}: {other:?} of {error:?}"),
+            }
+        }
+        eprintln!(
+            "    {} written, {unknown} unknown, {unsent} not sent",
+            written.len()
+        );
+        assert!(unsent > 0 && unknown >= written.len());
+    }
 }
