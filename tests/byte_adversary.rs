@@ -100,10 +100,11 @@ fn all(streams: fn(Role) -> Vec<Stream>) {
                 ending: Ending::ALL[[0, 0, 0, 1, 2, 3][number % 6]],
                 is_eager: number.is_multiple_of(5),
                 is_dribbling: number.is_multiple_of(7),
+                is_piped: number.is_multiple_of(4),
             };
             // No period in common with those of the places.
             let mixed = (number + shift).wrapping_mul(0x9e37_79b9) >> 8;
-            let manners = if is_large() { 0..30 } else { mixed..mixed + 1 };
+            let manners = if is_large() { 0..60 } else { mixed..mixed + 1 };
             sessions.extend(manners.map(|number| (stream.clone(), manner(number))));
         }
     }

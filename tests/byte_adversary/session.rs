@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,27 +46,63 @@ pub struct Manner {
     pub is_eager: bool,
     /// Reads and writes one byte at a time.
     pub is_dribbling: bool,
+    /// Pipes rather than a socket: nothing frees who is stuck in one.
+    pub is_piped: bool,
 }
 
 type Told = (usize, Result<Response, Error>);
 
+/// The adversary's end of the streams.
+struct Theirs {
+    reader: Box<dyn Read + Send>,
+    writer: Box<dyn Write + Send>,
+    /// Whose directions end one by one, and not as the halves are dropped.
+    socket: Option<UnixStream>,
+}
+
+impl Theirs {
+    fn pair(is_piped: bool) -> (Transport, Self) {
+        if is_piped {
+            let (there_reader, here_writer) = io::pipe().unwrap();
+            let (here_reader, there_writer) = io::pipe().unwrap();
+            let ours = (OwnedFd::from(here_reader), OwnedFd::from(here_writer));
+            let theirs = Self {
+                reader: Box::new(there_reader),
+                writer: Box::new(there_writer),
+                socket: None,
+            };
+            return (ours.try_into().unwrap(), theirs);
+        }
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let theirs = Self {
+            reader: Box::new(theirs.try_clone().unwrap()),
+            writer: Box::new(theirs.try_clone().unwrap()),
+            socket: Some(theirs),
+        };
+        (ours.try_into().unwrap(), theirs)
+    }
+}
+
 /// Plays a session; panics with what is wrong.
 pub fn play(stream: &Stream, manner: Manner) {
     let Manner { role, ending, .. } = manner;
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = Theirs::pair(manner.is_piped);
     let guard = open(role, ours);
     let (tell, told) = crossbeam_channel::unbounded();
     ask(&guard, role, &tell);
     drop(tell);
     let mut sent = Vec::new();
     if ending == Ending::Deaf {
-        theirs.shutdown(Shutdown::Read).unwrap();
+        theirs.reader = Box::new(io::empty());
+        if let Some(socket) = &theirs.socket {
+            socket.shutdown(Shutdown::Read).unwrap();
+        }
     } else if !manner.is_eager {
-        read_requests(&mut theirs, role.asks(), &mut sent);
+        read_requests(&mut theirs.reader, role.asks(), &mut sent);
     }
-    let reading = (ending != Ending::Deaf).then(|| {
-        let theirs = theirs.try_clone().unwrap();
-        start(move || read_to_end(theirs, sent, manner.is_dribbling))
+    let reading = matches!(ending, Ending::HalfClosed | Ending::Silent).then(|| {
+        let reader = std::mem::replace(&mut theirs.reader, Box::new(io::empty()));
+        start(move || read_to_end(reader, sent, manner.is_dribbling))
     });
     let saying = say(theirs, stream.clone(), manner);
     let (told, report) = if ending == Ending::Silent {
@@ -83,7 +120,7 @@ pub fn play(stream: &Stream, manner: Manner) {
     let is_foreign = matches!(report.cause(), Some(Error::NotPacketstream(_)));
     // It may hold the streams, whose end the reader waits for.
     drop(report);
-    drop(saying.stream.join().unwrap());
+    drop(saying.rest.join().unwrap());
     let sent = reading.map(|reading| reading.join().unwrap());
     let heard = Heard::new(&stream.bytes);
     let verdict = Verdict {
@@ -98,7 +135,7 @@ pub fn play(stream: &Stream, manner: Manner) {
     verdict.answers(&cause);
 }
 
-fn open(role: Role, ours: UnixStream) -> OpenGuard {
+fn open(role: Role, ours: Transport) -> OpenGuard {
     let builder = Connection::builder()
         .linger(Some(PATIENCE))
         .max_packet_len(LIMIT)
@@ -107,7 +144,7 @@ fn open(role: Role, ours: UnixStream) -> OpenGuard {
         Role::Both | Role::Server => builder.handler(handle),
         Role::Client | Role::LoneCaller => builder,
     };
-    builder.open(Transport::try_from(ours).unwrap()).unwrap()
+    builder.open(ours).unwrap()
 }
 
 fn handle(incoming: Incoming) -> Result<Vec<u8>, BoxError> {
@@ -154,7 +191,7 @@ fn in_pieces(pending: PendingResponse) -> Result<Response, Error> {
     }
 }
 
-fn read_requests(theirs: &mut UnixStream, count: usize, sent: &mut Vec<u8>) {
+fn read_requests(theirs: &mut impl Read, count: usize, sent: &mut Vec<u8>) {
     let mut left = count;
     let mut at = 0;
     let mut byte = [0];
@@ -168,7 +205,7 @@ fn read_requests(theirs: &mut UnixStream, count: usize, sent: &mut Vec<u8>) {
     }
 }
 
-fn read_to_end(mut theirs: UnixStream, mut sent: Vec<u8>, is_dribbling: bool) -> Vec<u8> {
+fn read_to_end(mut theirs: impl Read, mut sent: Vec<u8>, is_dribbling: bool) -> Vec<u8> {
     let mut buffer = [0; 4096];
     let most = if is_dribbling { 1 } else { buffer.len() };
     while let Ok(amount @ 1..) = theirs.read(&mut buffer[..most]) {
@@ -180,26 +217,32 @@ fn read_to_end(mut theirs: UnixStream, mut sent: Vec<u8>, is_dribbling: bool) ->
 /// The thread that says everything, and tells when it has.
 struct Saying {
     said: Receiver<()>,
-    stream: JoinHandle<UnixStream>,
+    /// What is left of the adversary's end.
+    rest: JoinHandle<Option<Theirs>>,
 }
 
-fn say(mut theirs: UnixStream, stream: Stream, manner: Manner) -> Saying {
+fn say(mut theirs: Theirs, stream: Stream, manner: Manner) -> Saying {
     let (done, said) = crossbeam_channel::bounded(1);
-    let stream = start(move || {
+    let rest = start(move || {
         // A violation may have ended the connection, or the end of what is said.
-        let _ = say_all(&mut theirs, &stream, manner.is_dribbling);
-        let _ = match manner.ending {
-            Ending::HalfClosed | Ending::Deaf => theirs.shutdown(Shutdown::Write),
-            Ending::Gone => theirs.shutdown(Shutdown::Both),
-            Ending::Silent => Ok(()),
+        let _ = say_all(&mut theirs.writer, &stream, manner.is_dribbling);
+        let how = match manner.ending {
+            Ending::HalfClosed | Ending::Deaf => Shutdown::Write,
+            Ending::Gone => Shutdown::Both,
+            Ending::Silent => {
+                let _ = done.send(());
+                return Some(theirs);
+            }
         };
-        let _ = done.send(());
-        theirs
+        if let Some(socket) = &theirs.socket {
+            let _ = socket.shutdown(how);
+        }
+        None
     });
-    Saying { said, stream }
+    Saying { said, rest }
 }
 
-fn say_all(theirs: &mut UnixStream, stream: &Stream, is_dribbling: bool) -> io::Result<()> {
+fn say_all(theirs: &mut impl Write, stream: &Stream, is_dribbling: bool) -> io::Result<()> {
     let (first, second) = stream.bytes.split_at(stream.pause.unwrap_or(0));
     for part in [first, second] {
         let piece = if is_dribbling { 1 } else { part.len().max(1) };
