@@ -8,6 +8,7 @@ use std::time::Duration;
 use packetstream::{Connection, ConnectionBuilder, OpenGuard, Outcome, Packet, Request, Transport};
 
 use super::heap::{Growth, KIB, MIB, PER_REQUEST};
+use super::measure::until;
 use super::pairs::start;
 use super::sizes::sized;
 use super::stream::{answer, request};
@@ -189,7 +190,8 @@ pub fn answers_are_sipped_under_a_flood() {
 pub fn own_requests_unread() {
     const ASKING: usize = 4;
     for rest in [0, 1, 5000] {
-        let (guard, mut theirs) = open(limited().max_outstanding_bytes(4 * MIB));
+        let builder = limited().max_outstanding_bytes(MIB);
+        let (guard, mut theirs) = open(builder.send_queue_len(usize::MAX));
         let asking = [(); ASKING].map(|()| {
             let connection = Connection::clone(&guard);
             start(move || {
@@ -211,7 +213,11 @@ pub fn own_requests_unread() {
         let mut buffer = vec![0; rest];
         theirs.read_exact(&mut buffer).unwrap();
         sent.extend(buffer);
-        super::measure::pause(Duration::from_millis(50));
+        let full = (MIB / 1000) as u64;
+        until(
+            || (guard.stats().outstanding == full).then_some(()),
+            || format!("{:?}", guard.stats()),
+        );
         let report = guard.shutdown(Some(Duration::from_millis(10)));
         drop(report);
         drop(guard);
