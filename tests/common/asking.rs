@@ -29,7 +29,7 @@ impl Life {
             // So many alone that the caller comes to read.
             for _ in 0..rng.usize(1..40) {
                 self.ledger.call(end, rng.usize(..8), connection);
-                self.event(place);
+                self.event();
             }
         }
         let is_deep = place == Place::Caller && !self.is_one_sided && rng.u8(..24) == 0;
@@ -61,7 +61,7 @@ impl Life {
         };
         if way == 0 {
             self.ledger.settle(slip, None, connection.call(request));
-            return self.event(place);
+            return self.event();
         }
         let request = match way {
             1 | 15 => request.with_timeout(Duration::from_micros(rng.u64(..1000))),
@@ -71,13 +71,13 @@ impl Life {
             2 => connection.try_submit(request).map_err(Error::from),
             _ => connection.submit(request),
         };
-        self.event(place);
+        self.event();
         let pending = match submitted {
             Ok(pending) => pending,
             Err(error) => return self.ledger.settle(slip, None, Err(error)),
         };
         self.take(end, slip, pending, (way, place), connection, rng);
-        self.event(place);
+        self.event();
     }
 
     fn take(
@@ -139,7 +139,7 @@ impl Life {
         let tag = Some(pending.tag());
         let again = self.again(place, connection, rng);
         pending.on_complete(move |result| {
-            life.event(Place::Told);
+            life.event();
             life.ledger.settle(slip, tag, result);
             if let Some((connection, mut rng)) = again {
                 life.ask(end, &connection, Place::Told, &mut rng);
@@ -173,7 +173,7 @@ impl Life {
         let tag = Some(pending.tag());
         let again = self.again(place, connection, rng);
         let waker = OnWake::waker(move || {
-            life.event(Place::Told);
+            life.event();
             if let Some((connection, mut rng)) = again {
                 life.ask(end, &connection, Place::Told, &mut rng);
             }

@@ -6,6 +6,7 @@
     reason = "test helpers; each test binary uses a part of them"
 )]
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -17,11 +18,21 @@ use parking_lot::Mutex;
 
 use super::super::narrow::Harm;
 use super::super::pairs::start;
-use super::chances::{Ending, Place};
+use super::chances::Ending;
 use super::{Life, PLENTY};
 
 /// The patience with a link that stalls.
 const LITTLE: Duration = Duration::from_millis(10);
+
+thread_local! {
+    /// Whether this thread is to answer a request, whatever runs on it: callbacks and wakers, too.
+    static HOLDS_RESPONDER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that this thread holds a responder from now on, to its end.
+pub(super) fn hold_responder() {
+    HOLDS_RESPONDER.set(true);
+}
 
 /// Ends an end at some event.
 pub(super) struct Fuse {
@@ -47,24 +58,24 @@ impl Fuse {
 
 impl Life {
     /// Something has happened: perhaps the end comes now.
-    pub(super) fn event(self: &Arc<Self>, place: Place) {
+    pub(super) fn event(self: &Arc<Self>) {
         let now = self.events.fetch_add(1, Ordering::Relaxed) + 1;
         for number in 0..self.fuses.len() {
             if self.fuses[number].at == now {
-                self.set_off(number, place);
+                self.set_off(number);
             }
         }
     }
 
-    pub(super) fn set_off(self: &Arc<Self>, number: usize, place: Place) {
+    pub(super) fn set_off(self: &Arc<Self>, number: usize) {
         let fuse = &self.fuses[number];
         if !fuse.is_in_place {
             let wake = fuse.wake.lock().take();
             if let Some(wake) = wake {
                 let _ = wake.send(());
             }
-        } else if place == Place::Beside {
-            // It holds a responder: a close that it waited for would wait for it.
+        } else if HOLDS_RESPONDER.get() {
+            // A close that it waited for would wait for it.
             let life = Arc::clone(self);
             let aside = start(move || life.end_now(number));
             self.aside.lock().push(aside);

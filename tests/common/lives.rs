@@ -39,7 +39,7 @@ use super::narrow::{Harm, Link};
 use super::pairs::start;
 pub use chances::Over;
 use chances::{Ending, Place, answer, answer_later};
-use life_ends::Fuse;
+use life_ends::{Fuse, hold_responder};
 
 /// How much happens in a life.
 #[derive(Clone, Copy, Debug)]
@@ -222,7 +222,7 @@ impl Life {
         // What no event has set off is set off now.
         for number in 0..self.fuses.len() {
             if self.events.load(Ordering::Relaxed) < self.fuses[number].at {
-                self.set_off(number, Place::Caller);
+                self.set_off(number);
             }
         }
         for helper in helpers {
@@ -277,7 +277,7 @@ impl Life {
             let answering = answer_later(seeds.lock().fork());
             return builder.deferred_handler(move |incoming, responder| {
                 if let Some(slip) = life.ledger.run(end, incoming.payload()) {
-                    life.event(Place::Handler);
+                    life.event();
                     let answer = slip.answer(incoming.tag());
                     let mut rng = seeds.lock().fork();
                     // No thread but a handler's goes beyond the cap; so the answer that makes room
@@ -286,6 +286,7 @@ impl Life {
                     if may_ask && rng.u8(..3) == 0 {
                         let life = Arc::clone(&life);
                         start(move || {
+                            hold_responder();
                             life.keep_open(&incoming, &mut rng);
                             life.ask(end, incoming.connection(), Place::Beside, &mut rng);
                             responder.respond(answer);
@@ -319,7 +320,7 @@ impl Life {
             .ledger
             .run(end, incoming.payload())
             .ok_or("not for this handler")?;
-        self.event(place);
+        self.event();
         self.keep_open(incoming, rng);
         let depth = incoming.flags().bits();
         if depth > 0 {

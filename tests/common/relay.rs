@@ -27,6 +27,9 @@ type Halves = (Box<dyn Read + Send>, Box<dyn Write + Send>);
 /// How many bytes pass before a cut, at most: beyond that most lives are over.
 const FAR: usize = 6000;
 
+/// How often a slow one pauses: it would take minutes over the longest lives.
+const SLOW: usize = 300;
+
 /// Two ends of any kind and a relay between them.
 pub fn relayed(rng: &mut Rng) -> Link {
     let legs = [leg(rng), leg(rng)];
@@ -39,7 +42,7 @@ pub fn relayed(rng: &mut Rng) -> Link {
         let way = Way {
             rng: rng.fork(),
             cut_at: (cut == Some(direction)).then(|| rng.usize(..FAR)),
-            is_slow: rng.u8(..4) == 0,
+            pauses: if rng.u8(..4) == 0 { SLOW } else { 0 },
             is_stalled: Arc::clone(&is_stalled),
             released: released.clone(),
         };
@@ -138,7 +141,7 @@ impl<S: Shut> Drop for Half<S> {
 struct Way {
     rng: Rng,
     cut_at: Option<usize>,
-    is_slow: bool,
+    pauses: usize,
     is_stalled: Arc<AtomicBool>,
     released: Receiver<()>,
 }
@@ -161,7 +164,8 @@ impl Way {
                 let _ = self.released.recv();
                 return;
             }
-            if self.is_slow {
+            if self.pauses > 0 {
+                self.pauses -= 1;
                 let _ = self.released.recv_timeout(Duration::from_micros(200));
             }
             if left == 0 || to.write_all(&buffer[..amount]).is_err() {
