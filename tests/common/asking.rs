@@ -89,7 +89,8 @@ impl Life {
         connection: &Connection,
         rng: &mut Rng,
     ) {
-        let tag = Some(pending.tag());
+        // It may change until the request is sent; the answer tells it.
+        let tag = None;
         let ledger = &self.ledger;
         match way {
             3 => {
@@ -136,7 +137,7 @@ impl Life {
         rng: &mut Rng,
     ) {
         let life = Arc::clone(self);
-        let tag = Some(pending.tag());
+        let tag = None;
         let again = self.again(place, connection, rng);
         pending.on_complete(move |result| {
             life.event();
@@ -170,7 +171,7 @@ impl Life {
         rng: &mut Rng,
     ) {
         let life = Arc::clone(self);
-        let tag = Some(pending.tag());
+        let tag = None;
         let again = self.again(place, connection, rng);
         let waker = OnWake::waker(move || {
             life.event();
@@ -197,13 +198,13 @@ impl Life {
         piece: Option<Duration>,
         rng: &mut Rng,
     ) {
-        let mut slips = vec![(slip, pending.tag())];
+        let mut slips = vec![slip];
         let mut set = PendingSet::from_iter([pending]);
         for _ in 0..rng.usize(1..4) {
             let slip = self.ledger.ask(end, rng.usize(..8));
             match connection.submit(Request::new(1).with_payload(slip.question())) {
                 Ok(pending) => {
-                    slips.push((slip, pending.tag()));
+                    slips.push(slip);
                     set.insert(pending);
                 }
                 Err(error) => self.ledger.settle(slip, None, Err(error)),
@@ -215,8 +216,7 @@ impl Life {
                 None => set.next(),
             };
             if let Some((number, result)) = next {
-                let (slip, tag) = slips[number];
-                self.ledger.settle(slip, Some(tag), result);
+                self.ledger.settle(slips[number], None, result);
             }
         }
     }
