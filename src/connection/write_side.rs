@@ -135,7 +135,9 @@ impl WriteSide {
             self.last_taken = last.number;
             outbox.rest.note_popped(self.batch.len(), octets);
             let octets = octets as u64;
-            self.unread.note(last.number, self.batch.len(), octets);
+            let answered = outbox.answered.load(Ordering::Acquire);
+            self.unread
+                .note(answered, last.number, self.batch.len(), octets);
             session.take(&mut self.batch, &mut self.room);
             let answers = self
                 .batch

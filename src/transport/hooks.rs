@@ -19,7 +19,8 @@ pub(crate) struct Hooks {
     pub(crate) free_reader: Option<ShutdownHook>,
     /// Whether `shutdown` frees whoever is stuck in the writer for certain.
     pub(crate) frees_writer: bool,
-    /// Whether the writer takes 4 KiB that the peer has not read without blocking.
+    /// Whether the writer has a buffer of the operating system, or one that is no smaller, behind
+    /// it: then a little that the peer has not read can be written without blocking.
     pub(crate) is_buffered: bool,
     /// Tells the peer that nothing more will be written.
     pub(crate) end_of_write: Option<EndOfWriteHook>,

@@ -164,7 +164,7 @@ impl Transport {
         self
     }
 
-    /// Says that 4 KiB that the peer has not read can always be written without blocking.
+    /// Says that a little that the peer has not read can always be written without blocking.
     pub(crate) fn buffered(mut self) -> Self {
         self.hooks.is_buffered = true;
         self
