@@ -14,12 +14,15 @@ mod common;
 mod pairs;
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use common::watched;
 use crossbeam_channel::Sender;
-use packetstream::{Connection, Error, OpenGuard, Outcome, PendingResponse, Request, Response};
+use packetstream::{
+    Connection, Error, OpenGuard, Outcome, PendingResponse, Request, Response, Transport,
+};
 use pairs::{ScriptedPeer, asking, block_on};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -93,6 +96,16 @@ fn opened() -> (OpenGuard, ScriptedPeer) {
     (guard, peer)
 }
 
+/// What alone holds a connection open to a program that does not end, whose close has no limit, and
+/// which no hook kills.
+fn living_child() -> PendingResponse {
+    let mut command = Command::new("sleep");
+    command.arg("1000").stderr(Stdio::null());
+    let transport = Transport::spawn(&mut command).unwrap().with_shutdown(|| {});
+    let guard = Connection::builder().linger(None).open(transport).unwrap();
+    guard.submit(asking("never answered")).unwrap()
+}
+
 fn call_back(pending: PendingResponse) -> Result<Response, Error> {
     let (tell, told) = crossbeam_channel::bounded(1);
     pending.on_complete(move |answer| tell.send(answer).unwrap());
@@ -133,6 +146,7 @@ fn a_thread_that_is_refused_is_told_as_that_and_no_answer_is_lost() {
 
         // The sender may have taken them out of the queue, where they wait for the grace.
         let queued = [Outcome::NotSent, Outcome::Unknown];
+        let living = living_child();
         let refusal = Refusal::begin();
         let [unsent_callback, unsent_limited_callback] = unsent;
         assert_refused(call_back(unsent_callback), &queued);
@@ -145,6 +159,8 @@ fn a_thread_that_is_refused_is_told_as_that_and_no_answer_is_lost() {
         let pending = sent(&guard, &mut peer, limited());
         assert_refused(block_on(pending), &[Outcome::Unknown]);
         assert_eq!(call_back(held).unwrap().payload(), b"an answer");
+        // It cannot be closed in the background, so it is aborted, and that waits for no child.
+        drop(living);
         refusal.end();
 
         // Nothing of that is left: the next ones have their threads.

@@ -43,7 +43,23 @@ impl Session {
             (Some(earlier), Some(deadline)) => Some(earlier.min(deadline)),
             (earlier, deadline) => deadline.or(earlier),
         };
+        let close_by = shared.close_by;
         self.progress.notify_all();
+        drop(shared);
+        // Who waits for a child to exit waits elsewhere.
+        let hasten = self.hooks.lock().hasten.clone();
+        if let (Some(hasten), Some(close_by)) = (hasten, close_by) {
+            hasten(close_by);
+        }
+    }
+
+    /// Has a close that runs already take no longer than that which would begin now that the last
+    /// reference has gone.
+    pub(super) fn limit_close(&self) {
+        let closing = self.shared.lock().closing;
+        if matches!(closing, Closing::Due | Closing::Running) {
+            self.set_deadline(self.config.linger);
+        }
     }
 
     /// Has the end be an abort: without a goodbye and without waiting.
@@ -79,7 +95,7 @@ impl Session {
             Err(error) => error,
         };
         let _place = place::closing(self);
-        self.shared.lock().is_aborted = true;
+        self.set_aborted();
         self.force_now(Error::Aborted);
         let transport = self.put_away();
         let mut shared = self.shared.lock();
@@ -157,7 +173,7 @@ impl Session {
         let may_say_goodbye = !self.shared.lock().is_aborted;
         self.force(cause, false);
         if may_say_goodbye {
-            self.wait_while(|shared| shared.sender_lives);
+            self.wait_while(|shared| shared.sender_lives && !shared.is_aborted);
         }
         self.outbox.abandon();
         self.shut();
@@ -216,6 +232,15 @@ impl Session {
         }
     }
 
+    /// The same, except for what ends by itself once its streams are closed: a child, which would
+    /// be killed.
+    pub(super) fn shut_what_does_not_end(&self) {
+        let ends = self.hooks.lock().finish.is_some();
+        if !ends {
+            self.shut();
+        }
+    }
+
     /// Frees a caller that is stuck in reading; a goodbye can still be written.
     fn free_reader(&self) {
         let free_reader = self.hooks.lock().free_reader.clone();
@@ -262,17 +287,13 @@ impl Session {
         if in_order && !self.is_on_demand && !self.ends_writer {
             return self.take_transport();
         }
-        let finish = self.hooks.lock().finish.take();
-        // What has a way to be finished ends by itself: a child, which is killed otherwise.
-        if self.is_on_demand && finish.is_none() {
-            self.shut();
+        if self.is_on_demand {
+            self.shut_what_does_not_end();
         }
+        let finish = self.hooks.lock().finish.take();
         // A child ends when it finds its pipes closed, so these go first.
-        let mut streams = self.streams.lock();
-        streams.are_gone = true;
-        let (reader, writer) = (streams.reader.take(), streams.writer.take());
-        drop(streams);
-        self.contained(|| drop((reader, writer)));
+        let streams = self.streams.lock().give_up();
+        self.contained(|| drop(streams));
         if let Some(finish) = finish {
             self.contained(|| finish(close_by));
         }

@@ -27,11 +27,14 @@ impl Connection {
         &self.inner.config.name
     }
 
-    /// Returns `true` if the connection was opened and is not being closed.
+    /// Returns `true` if the connection was opened, is not being closed, and has not ended by
+    /// itself: in order, once both ends have ended their streams, or by a failure of the transport.
     ///
-    /// The peer may have ended it all the same; only a request shows that.
+    /// A connection that is open may have ended at the peer already; only a request shows that. One
+    /// that has ended stays so while guards or pending responses are left, an on-demand one too.
     pub fn is_open(&self) -> bool {
-        self.open_session().is_ok()
+        self.open_session()
+            .is_ok_and(|session| !session.has_ended())
     }
 
     pub(super) fn open_session(&self) -> Result<Arc<Session>> {

@@ -440,8 +440,9 @@ impl Connection {
     /// Closes the connection whatever references there are; blocks until it has ended, at most for
     /// the given time (`None`: without limit).
     ///
-    /// What holds it open finds it closed. If a close is running, it is given no longer than that.
-    /// On a thread of any connection it goes on in the background.
+    /// What holds it open finds it closed. If a close is running, on whatever thread, it is given no
+    /// longer than that, wherever it waits. A child process that has not exited by then is killed, and
+    /// reaped. On a thread of any connection it goes on in the background.
     pub fn shutdown(&self, linger: Option<Duration>) -> CloseReport {
         if self.is_elsewhere() {
             return CloseReport::of_other_process();
@@ -454,7 +455,10 @@ impl Connection {
 
     /// Ends the connection at once and without a goodbye, whatever references there are.
     ///
-    /// Every pending request fails with [`Error::Aborted`] as its cause, and the transport is shut.
+    /// Every pending request fails with [`Error::Aborted`] as its cause, and the transport is shut: a
+    /// child process is killed, and reaped. A close that is running, on whatever thread, ends at once
+    /// too, also if only the child's exit was left to wait for; then nothing has been lost, and the
+    /// report says so.
     ///
     /// # Examples
     ///

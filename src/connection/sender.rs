@@ -41,6 +41,7 @@ pub(super) fn run(session: &Arc<Session>) {
         let deadline = since.and_then(|since| outbox.grace_end(since));
         outbox.park(&session.shared, deadline, || session.spare.expire());
     };
+    let has_failed = matches!(fate, Fate::Failed(_));
     match fate {
         Fate::Ended => {
             let hook = session.hooks.lock().end_of_write.take();
@@ -60,8 +61,12 @@ pub(super) fn run(session: &Arc<Session>) {
     session.spare.close();
     let writer = outbox.role.lock().writer.take();
     let writer = writer.map(|writer| writer.into_inner().into_inner());
-    let unwanted = session.streams.lock().leave_writer(writer);
-    session.contained(|| drop(unwanted));
+    let mut streams = session.streams.lock();
+    let unwanted = streams.leave_writer(writer);
+    // The peer may wait for the end of what we write.
+    let dead = has_failed.then(|| streams.give_up());
+    drop(streams);
+    session.contained(|| drop((dead, unwanted)));
     let mut shared = session.shared.lock();
     shared.sender_lives = false;
     session.notify_receiver(&shared);
@@ -141,7 +146,10 @@ impl Session {
         self.wait_for_end_of_input(&mut shared, deadline);
         let has_ended = shared.state.input_end().is_some();
         drop(shared);
-        if !has_ended {
+        if has_ended {
+            // Of a socket the peer sees the end only when it is shut.
+            self.shut_what_does_not_end();
+        } else {
             self.force(error, true);
         }
     }

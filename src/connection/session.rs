@@ -199,6 +199,13 @@ impl Streams {
         self.writer = writer;
         None
     }
+
+    /// Gives up what nobody reads or writes any more, and what a thread leaves later; it is to be
+    /// dropped outside the lock.
+    pub(super) fn give_up(&mut self) -> (Option<BoxedReader>, Option<BoxedWriter>) {
+        self.are_gone = true;
+        (self.reader.take(), self.writer.take())
+    }
 }
 
 impl Session {
@@ -354,12 +361,20 @@ impl Session {
 
     /// Counts one reference less; `true` if the caller has to close the session.
     pub(super) fn release(self: &Arc<Self>, hold: Hold) -> bool {
-        self.references.release(
+        let mut was_last = false;
+        let has_to_close = self.references.release(
             hold,
-            || self.is_here_or_stays(),
+            || {
+                was_last = self.is_here_or_stays();
+                was_last
+            },
             &self.shared,
             |shared| &mut shared.closing,
-        )
+        );
+        if was_last && !has_to_close {
+            self.limit_close();
+        }
+        has_to_close
     }
 
     /// Counts one guard less, to close; `true` if the caller has to close the session.
@@ -389,6 +404,12 @@ impl Session {
     /// Whether requests of the peer are here that have not been answered.
     pub(super) fn is_serving(&self) -> bool {
         self.shared.lock().state.serving() > 0
+    }
+
+    /// Whether both directions have ended, in whatever way.
+    pub(super) fn has_ended(&self) -> bool {
+        let shared = self.shared.lock();
+        shared.state.input_end().is_some() && shared.state.is_output_over()
     }
 
     pub(super) fn is_closing(&self) -> bool {

@@ -23,6 +23,7 @@ impl Transport {
     /// By default the child shares our stderr.
     ///
     /// - After everything was written the child's stdin is closed.
+    /// - Closing a connection waits for the child to exit, within the linger time, and then kills it.
     /// - The shutdown hook kills the child. If it has left behind another process that holds its
     ///   stdout, a stuck reader stays stuck until that one ends too.
     /// - Dropping the transport closes both pipes, lets the child exit for one second, kills it
@@ -120,7 +121,7 @@ impl TryFrom<Child> for Transport {
 
         let writer = StdinWriter(process.stdin.clone());
         let stdin = process.stdin.clone();
-        let killed = Arc::clone(&process);
+        let (killed, hastened) = (Arc::clone(&process), Arc::clone(&process));
         let mut transport = Self::new(LazyBufReader::new(stdout), writer)
             // Its own children may hold the other end of the pipe.
             .with_partial_shutdown(move || killed.kill())
@@ -128,6 +129,7 @@ impl TryFrom<Child> for Transport {
             .with_diagnosis(move || Some(diagnose(&process, stderr.as_deref())))
             .buffered();
         transport.hooks.finish = Some(Box::new(move |deadline| reaper.finish(deadline)));
+        transport.hooks.hasten = Some(Arc::new(move |deadline| hastened.hasten(deadline)));
         Ok(transport)
     }
 }

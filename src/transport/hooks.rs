@@ -29,12 +29,15 @@ pub(crate) struct Hooks {
     /// Ends what the transport came from, waiting for it until the deadline (`None`: without
     /// limit) before it is forced. Dropping the hook uncalled does the same with a short deadline.
     pub(crate) finish: Option<FinishHook>,
+    /// Has `finish` wait no longer than until that moment, also while it runs on another thread.
+    pub(crate) hasten: Option<HastenHook>,
 }
 
 pub(crate) type ShutdownHook = Arc<dyn Fn() + Send + Sync>;
 pub(crate) type EndOfWriteHook = Box<dyn FnOnce() + Send>;
 pub(crate) type DiagnosisHook = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 pub(crate) type FinishHook = Box<dyn FnOnce(Option<Instant>) + Send>;
+pub(crate) type HastenHook = Arc<dyn Fn(Instant) + Send + Sync>;
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,6 +49,7 @@ impl fmt::Debug for Hooks {
             .field("end_of_write", &self.end_of_write.is_some())
             .field("diagnosis", &self.diagnosis.is_some())
             .field("finish", &self.finish.is_some())
+            .field("hasten", &self.hasten.is_some())
             .finish()
     }
 }
@@ -147,8 +151,10 @@ mod tests {
                 calls.fetch_add(by, Ordering::SeqCst);
             }
         };
-        let finish = count(100);
-        let transport = with_finish(Box::new(move |_| finish()))
+        let (finish, hasten) = (count(100), count(10_000));
+        let mut parts = with_finish(Box::new(move |_| finish())).split();
+        parts.hooks.hasten = Some(Arc::new(move |_| hasten()));
+        let transport = Transport::from_parts(parts)
             .with_shutdown(count(1))
             .with_end_of_write(count(10))
             .with_diagnosis(|| Some("why".to_owned()))
@@ -163,7 +169,8 @@ mod tests {
         hooks.free_reader.unwrap()();
         hooks.end_of_write.unwrap()();
         hooks.finish.unwrap()(None);
-        assert_eq!(calls.load(Ordering::SeqCst), 1111);
+        hooks.hasten.unwrap()(Instant::now());
+        assert_eq!(calls.load(Ordering::SeqCst), 11_111);
         assert_eq!(hooks.diagnosis.unwrap()().as_deref(), Some("why"));
     }
 }

@@ -129,8 +129,8 @@ impl Transport {
 
     /// Sets what frees a thread that is stuck in the reader or in the writer.
     ///
-    /// It is called when a connection has to end by force, from any thread and possibly more than
-    /// once. It must not block. Afterwards a read, also one that is waiting already, must return
+    /// It is called when a connection has to end by force or writing has failed, from any thread and
+    /// possibly more than once. It must not block. Afterwards a read, also one that is waiting already, must return
     /// (end of input or an error), and so must a write (an error). It replaces a hook that was
     /// there before.
     ///

@@ -23,13 +23,20 @@ const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
 /// A child process and our end of its stdin.
 pub(super) struct Process {
-    child: Mutex<Child>,
-    /// Notified when the child was seen to have exited, and when it was killed.
+    state: Mutex<State>,
+    /// Notified when the child was seen to have exited, when it was killed, and when it is to be
+    /// given less time.
     changed: Condvar,
     /// Whether this end has killed it.
     was_killed: AtomicBool,
     home: Home,
     pub(super) stdin: Stdin,
+}
+
+struct State {
+    child: Child,
+    /// Until when the child may exit by itself; `None` is without limit.
+    finish_by: Option<Instant>,
 }
 
 /// What is known of a child's exit.
@@ -46,7 +53,10 @@ impl Process {
     pub(super) fn new(mut child: Child) -> Self {
         let stdin = Stdin::new(child.stdin.take());
         Self {
-            child: Mutex::new(child),
+            state: Mutex::new(State {
+                child,
+                finish_by: None,
+            }),
             changed: Condvar::new(),
             was_killed: AtomicBool::new(false),
             home: Home::here(),
@@ -55,14 +65,19 @@ impl Process {
     }
 
     /// Waits for the child to exit, until the deadline (`None`: without limit), and reaps it.
+    pub(super) fn exit_by(&self, deadline: Option<Instant>) -> Exit {
+        self.wait_for_exit(|_| deadline)
+    }
+
+    /// The same with a deadline that may change while it waits.
     ///
     /// `std` can wait either without limit, and then nobody can kill the child meanwhile, or not at
     /// all. So this polls, at growing intervals; killing the child wakes it.
-    pub(super) fn exit_by(&self, deadline: Option<Instant>) -> Exit {
-        let mut child = self.child.lock();
+    fn wait_for_exit(&self, deadline: impl Fn(&State) -> Option<Instant>) -> Exit {
+        let mut state = self.state.lock();
         let mut wait = SHORTEST_WAIT;
         loop {
-            match child.try_wait() {
+            match state.child.try_wait() {
                 Ok(Some(status)) => {
                     self.changed.notify_all();
                     return Exit::Exited(status);
@@ -70,12 +85,12 @@ impl Process {
                 Ok(None) => {}
                 Err(_no_such_child) => return Exit::Unknown,
             }
-            let now = Instant::now();
+            let (now, deadline) = (Instant::now(), deadline(&state));
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Exit::Running;
             }
             let next = deadline.map_or(now + wait, |deadline| deadline.min(now + wait));
-            if self.changed.wait_until(&mut child, next).timed_out() {
+            if self.changed.wait_until(&mut state, next).timed_out() {
                 wait = (wait * 2).min(LONGEST_WAIT);
             } else {
                 wait = SHORTEST_WAIT;
@@ -86,15 +101,25 @@ impl Process {
     /// Kills the child, unless it has exited, and closes its stdin.
     pub(super) fn kill(&self) {
         self.stdin.close();
-        let mut child = self.child.lock();
+        let mut state = self.state.lock();
         // A child that was reaped behind our back must not be killed: its number may be in use
         // again.
-        if matches!(child.try_wait(), Ok(None)) {
+        if matches!(state.child.try_wait(), Ok(None)) {
             // It fails only when there is nothing left to kill.
-            let killed = child.kill().is_ok();
+            let killed = state.child.kill().is_ok();
             self.was_killed.fetch_or(killed, Ordering::Relaxed);
         }
-        drop(child);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Has the child be given no more time to exit by itself than until the deadline, whenever it
+    /// is [finished](Self::finish), also if that is going on. Does not block.
+    pub(super) fn hasten(&self, deadline: Instant) {
+        let mut state = self.state.lock();
+        let earlier = state.finish_by.filter(|earlier| *earlier <= deadline);
+        state.finish_by = earlier.or(Some(deadline));
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -103,7 +128,8 @@ impl Process {
         self.was_killed.load(Ordering::Relaxed) && status.code().is_none()
     }
 
-    /// Lets the child exit until the deadline, then kills it; reaps it in any case.
+    /// Lets the child exit until the deadline, or an earlier one of [`hasten`](Self::hasten), then
+    /// kills it; reaps it in any case.
     ///
     /// A fork of this process has no part in it: the child is its parent's.
     fn finish(self: Arc<Self>, deadline: Option<Instant>) {
@@ -111,7 +137,10 @@ impl Process {
             return;
         }
         self.stdin.close();
-        if self.exit_by(deadline) != Exit::Running {
+        if let Some(deadline) = deadline {
+            self.hasten(deadline);
+        }
+        if self.wait_for_exit(|state| state.finish_by) != Exit::Running {
             return;
         }
         self.kill();
