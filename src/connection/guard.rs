@@ -22,9 +22,10 @@ use crate::error::Error;
 /// Dropping the last guard closes like [`close`](Self::close): it blocks until the connection
 /// has ended, at most for the linger time; what was lost is logged. On a thread of any connection,
 /// such as in a handler, the close goes on in the background instead, and so it does when the last
-/// to go is a pending response. If a [`shutdown`](Connection::shutdown) is running by then, it goes on
-/// without being waited for, and takes no longer than the linger time from then on. The pending responses of a handler that serves this connection keep
-/// nothing open: the close waits for that handler anyway.
+/// to go is a pending response. The pending responses of a handler that serves this connection keep
+/// nothing open: the close waits for that handler anyway. A [`shutdown`](Connection::shutdown) that
+/// is running when the last guard is dropped is not waited for; it takes no longer than the linger
+/// time from then on.
 ///
 /// # Examples
 ///
