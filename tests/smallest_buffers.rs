@@ -152,14 +152,16 @@ fn assert_reached(guard: &OpenGuard, request: Request, reach: Reach, case: &str)
             let pending = submit(request).wait_timeout(SHORT);
             pending.expect_err(case).cancel();
         }
-        Reach::RequestTimeout => assert_timed_out(submit(request.with_timeout(SHORT)).wait(), case),
+        Reach::RequestTimeout => {
+            assert_timed_out(&submit(request.with_timeout(SHORT)).wait(), case)
+        }
         Reach::CallTimeout => {
-            assert_timed_out(connection.call(request.with_timeout(SHORT)), case);
+            assert_timed_out(&connection.call(request.with_timeout(SHORT)), case);
         }
     }
 }
 
-fn assert_timed_out(result: Result<Response, Error>, case: &str) {
+fn assert_timed_out(result: &Result<Response, Error>, case: &str) {
     assert!(
         matches!(result, Err(Error::TimedOut(_))),
         "{case}: {result:?}"

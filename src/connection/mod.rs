@@ -51,7 +51,8 @@ mod try_submit_error;
 mod unread;
 mod watch;
 mod workers;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod write_error_tests;
 
 use std::sync::atomic::AtomicU32;

@@ -300,6 +300,8 @@ fn nobody_waits_for_the_drop_of_a_writer_that_has_failed() {
         .linger(Some(Duration::ZERO))
         .open(Transport::from_parts(parts))
         .unwrap();
+    // Let go first, if this test fails.
+    let release = release;
     let pending: Vec<_> = (0..3)
         .map_while(|_| guard.submit(Request::new(0)).ok())
         .collect();
