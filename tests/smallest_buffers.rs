@@ -153,7 +153,7 @@ fn assert_reached(guard: &OpenGuard, request: Request, reach: Reach, case: &str)
             pending.expect_err(case).cancel();
         }
         Reach::RequestTimeout => {
-            assert_timed_out(&submit(request.with_timeout(SHORT)).wait(), case)
+            assert_timed_out(&submit(request.with_timeout(SHORT)).wait(), case);
         }
         Reach::CallTimeout => {
             assert_timed_out(&connection.call(request.with_timeout(SHORT)), case);
