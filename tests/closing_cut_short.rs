@@ -24,15 +24,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::{thread_names, watched_for};
+use common::{PATIENCE, thread_names, watched};
 use endless::{Life, Make, WAITS, Waiting, builder, parted, stuck_callback};
 use hostile::piped;
 use measure::until;
 use packetstream::{Connection, OpenGuard, Transport};
 use pairs::{asking, client_and_server, start, take};
 
-/// Far more than a close takes that does not wait, and far less than it waits for.
-const LIMIT: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(30);
 
 /// Whether what it waits for holds the connection open, so that a drop of the last guard closes
@@ -155,7 +153,7 @@ fn a_close_that_is_made_shorter_is_shorter_wherever_it_waits() {
                     }
                     for by in CUTS {
                         let case = format!("{how:?} that waits for {what}, and {by:?}");
-                        watched_for(LIMIT, move || {
+                        watched(move || {
                             let Waiting { guard, life, keep } = make(None);
                             let connection = Connection::clone(&guard);
                             let closing = start(move || begin(how, guard));
@@ -194,7 +192,7 @@ fn a_close_that_runs_when_the_last_guard_goes_is_given_the_linger_time_from_then
         .map(|(what, make)| {
             beside(what, move || {
                 for go in ways.into_iter().skip(usize::from(holds_open(make))) {
-                    watched_for(LIMIT, move || {
+                    watched(move || {
                         let Waiting { guard, life, keep } = make(Some(SHORT));
                         let connection = Connection::clone(&guard);
                         let shutting = {
@@ -219,7 +217,7 @@ fn a_close_that_runs_when_the_last_guard_goes_is_given_the_linger_time_from_then
 
 #[test]
 fn an_abort_lets_go_who_waits_for_a_close_to_connect_anew() {
-    watched_for(LIMIT, || {
+    watched(|| {
         let (name, builder) = builder(None);
         let connects = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&connects);
@@ -252,7 +250,7 @@ fn an_abort_lets_go_who_waits_for_a_close_to_connect_anew() {
 /// Whatever hooks of its own a transport has been given.
 #[test]
 fn a_child_with_hooks_of_the_users_is_cut_short_too() {
-    watched_for(LIMIT, || {
+    watched(|| {
         let mut command = Command::new("sh");
         command.args(["-c", &parted("exec sleep 1000")]);
         let child = piped(command.stderr(Stdio::null()));
@@ -281,7 +279,7 @@ fn a_child_with_hooks_of_the_users_is_cut_short_too() {
 /// A child that ends by itself is not waited for longer than that, and not killed.
 #[test]
 fn a_child_that_ends_in_time_is_not_killed() {
-    watched_for(LIMIT, || {
+    watched(|| {
         let file = std::env::temp_dir().join(format!("packetstream-cut-{}", std::process::id()));
         let script = parted(r#"cat; : > "$0""#);
         let (name, builder) = builder(None);
@@ -294,7 +292,7 @@ fn a_child_that_ends_in_time_is_not_killed() {
             has_parted: false,
         };
         let guard = builder.open(child.try_into().unwrap()).unwrap();
-        drop(guard.shutdown(Some(LIMIT)));
+        drop(guard.shutdown(Some(PATIENCE)));
         life.assert_reaped("a child that ends");
         std::fs::remove_file(file).unwrap();
     });

@@ -43,17 +43,22 @@ pub fn builder(linger: Option<Duration>) -> (String, ConnectionBuilder) {
 }
 
 fn child(linger: Option<Duration>, script: &str, has_parted: bool) -> Waiting {
-    let (name, builder) = builder(linger);
-    let mut command = Command::new("sh");
     // A child that a failed test leaves must not hold what the test has inherited.
-    let child = piped(command.args(["-c", script]).stderr(Stdio::null()));
+    let mut waiting = child_with(linger, script, Stdio::null());
+    waiting.life.has_parted = has_parted;
+    waiting
+}
+
+fn child_with(linger: Option<Duration>, script: &str, stderr: Stdio) -> Waiting {
+    let (name, builder) = builder(linger);
+    let child = piped(Command::new("sh").args(["-c", script]).stderr(stderr));
     let number = child.id();
     Waiting {
         guard: builder.open(child.try_into().unwrap()).unwrap(),
         life: Life {
             name,
             child: Some(number),
-            has_parted,
+            has_parted: false,
         },
         keep: Box::new(()),
     }
@@ -80,11 +85,20 @@ fn silent_child(linger: Option<Duration>) -> Waiting {
 
 /// The grandchild holds the pipe that is read, and the child has ended or has not.
 fn orphaned_pipe(linger: Option<Duration>) -> Waiting {
-    child(linger, "sleep 30 < /dev/null &", false)
+    held_by_grandchild(linger, "")
 }
 
 fn shared_pipe(linger: Option<Duration>) -> Waiting {
-    child(linger, "sleep 30 < /dev/null & exec sleep 1000", false)
+    held_by_grandchild(linger, "exec sleep 1000")
+}
+
+/// The grandchild ends with what is kept: it reads from a pipe that is its parent's stderr.
+fn held_by_grandchild(linger: Option<Duration>, then: &str) -> Waiting {
+    let (lives_by, keep) = std::io::pipe().unwrap();
+    let script = format!("cat <&2 2> /dev/null & {then}");
+    let mut waiting = child_with(linger, &script, Stdio::from(lives_by));
+    waiting.keep = Box::new(keep);
+    waiting
 }
 
 fn over(
