@@ -64,9 +64,9 @@ fn child_with(linger: Option<Duration>, script: &str, stderr: Stdio) -> Waiting 
     }
 }
 
-/// A script that says both end packets, closes its output and lives on.
+/// A script that answers our end packets with its own, closes its output and lives on.
 pub fn parted(then: &str) -> String {
-    format!(r"printf '\003\001\002\000\003\000\002\000'; exec >&-; {then}")
+    format!(r"head -c 8 > /dev/null; printf '\003\001\002\000\003\000\002\000'; exec >&-; {then}")
 }
 
 fn living_child(linger: Option<Duration>) -> Waiting {
