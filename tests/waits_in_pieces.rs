@@ -32,7 +32,7 @@ use packetstream::{
     BoxError, Connection, Error, Incoming, OpenGuard, PendingResponse, PendingSet, Rejection,
     Response, Transport,
 };
-use pairs::{asking, echo, memory, start, unix_sockets};
+use pairs::{asking, block_on, echo, memory, start, unix_sockets};
 use sizes::{LONG, Size, seed, size, sized};
 
 /// A way to wait that does not wait for the end.
@@ -46,18 +46,21 @@ enum Way {
     Polled,
     /// As a future whose waker does nothing: it is merely polled again.
     PolledAnew,
+    /// As a future, polled again only when it wakes this thread: of one piece as long as it takes.
+    Woken,
     /// By asking whether it has finished.
     Finished,
     /// Each piece in another way.
     Mixed,
 }
 
-const WAYS: [Way; 7] = [
+const WAYS: [Way; 8] = [
     Way::Timeout,
     Way::Deadline,
     Way::Set,
     Way::Polled,
     Way::PolledAnew,
+    Way::Woken,
     Way::Finished,
     Way::Mixed,
 ];
@@ -134,6 +137,7 @@ fn one_piece(
             poll(&mut pending, &waker).ok_or(pending)
         }
         Way::PolledAnew => poll(&mut pending, Waker::noop()).ok_or(pending),
+        Way::Woken => Ok(block_on(pending)),
         Way::Finished => {
             if pending.is_finished() {
                 return Ok(pending.wait());
@@ -143,8 +147,8 @@ fn one_piece(
         }
         Way::Mixed => {
             let way = WAYS[rng.usize(..WAYS.len() - 1)];
-            // Only now and then: nothing follows a set.
-            let way = if way == Way::Set && rng.u8(..8) != 0 {
+            // Only now and then: nothing follows these.
+            let way = if matches!(way, Way::Set | Way::Woken) && rng.u8(..8) != 0 {
                 Way::Timeout
             } else {
                 way
@@ -271,6 +275,11 @@ fn sixty_nested_waits_of_a_future_that_is_merely_polled_end() {
 }
 
 #[test]
+fn sixty_nested_waits_of_a_future_that_is_polled_when_woken_end() {
+    every_piece(Way::Woken);
+}
+
+#[test]
 fn sixty_nested_waits_that_ask_whether_it_has_finished_end() {
     every_piece(Way::Finished);
 }
@@ -304,6 +313,7 @@ fn a_thousand_nested_waits_in_pieces_end() {
         (Way::Timeout, millis(20, 20)),
         (Way::Set, millis(20, 200)),
         (Way::Polled, millis(200, 200)),
+        (Way::Woken, millis(0, 0)),
     ] {
         deep(depth, way, piece);
     }

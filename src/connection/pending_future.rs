@@ -16,9 +16,8 @@ use crate::error::{Error, Result};
 /// Wakers are called on the connection's threads, so one that blocks holds up other answers. Once
 /// the future is dropped, its waker is too, although the answer has not come.
 ///
-/// An executor that blocks a handler's thread with it lends the handler's place to requests that
-/// come afterwards, but to those that are here already only while it polls again and again. Inside
-/// of [`Incoming::lend`](crate::Incoming::lend) it is lent to all. On a connection with an
+/// An executor that blocks a handler's thread with it lends the handler's place to other requests
+/// meanwhile, as [`wait`](PendingResponse::wait) does. On a connection with an
 /// [inline handler](crate::ConnectionBuilder::inline_handler) it would wait for ever. Wait there
 /// with [`wait`](PendingResponse::wait), which knows.
 impl<T> Future for PendingResponse<T> {
@@ -36,10 +35,11 @@ impl<T> Future for PendingResponse<T> {
             Poll::Ready(self.decode(answer))
         } else {
             self.watched();
+            // The slot is lent before the request goes out: what it makes the peer ask comes later.
+            self.waited.leave_to_timer();
             if let Some(session) = self.session() {
                 session.flush_request(self.submitted.number, MayWrite::Never);
             }
-            self.waited.poll();
             Poll::Pending
         }
     }

@@ -178,6 +178,21 @@ impl Waited {
             wait_lending(Some(Instant::now()), Some(self), |_| false);
         }
     }
+
+    /// The same for a handler that may sleep from now on until a waker wakes it: the timer goes on
+    /// with the wait.
+    pub(super) fn leave_to_timer(&self) {
+        self.poll();
+        let began = self.0.take();
+        if let Some(began) = began {
+            let age = *began;
+            self.0.set(Some(began));
+            if let Some(mut loaned) = take_kept() {
+                loaned.leave_to_timer(age);
+                keep(loaned);
+            }
+        }
+    }
 }
 
 impl Drop for Waited {
@@ -195,6 +210,11 @@ pub(super) fn end_wait() {
 
 fn take_kept() -> Option<Loaned> {
     KEPT.try_with(|kept| kept.borrow_mut().take()).ok()?
+}
+
+fn keep(loaned: Loaned) {
+    // If the place for it is gone already, at the end of the thread, the slot is taken back.
+    let _ = KEPT.try_with(|kept| *kept.borrow_mut() = Some(loaned));
 }
 
 /// Waits with `wait`, which is given a deadline and says whether what it waits for has come.
@@ -223,10 +243,8 @@ pub(super) fn wait_lending(
             age
         }
     };
-    let square = loaned.lent.saturating_mul(loaned.lent);
-    let newest_after = NEWEST_AFTER.saturating_mul(square).min(ALL_AFTER);
     let mut has_run_out = false;
-    for (after, opening) in [(newest_after, Opening::Newest), (ALL_AFTER, Opening::All)] {
+    for (after, opening) in loaned.openings() {
         if opening <= loaned.opening {
             continue;
         }
@@ -250,8 +268,7 @@ pub(super) fn wait_lending(
         return true;
     }
     drop(within);
-    // If it is gone already, at the end of the thread, the slot is taken back.
-    let _ = KEPT.try_with(|kept| *kept.borrow_mut() = Some(loaned));
+    keep(loaned);
     false
 }
 
@@ -290,6 +307,8 @@ struct Loaned {
     opening: Opening,
     /// How many slots are lent, with this one.
     lent: u32,
+    /// When the timer opens it.
+    times: Option<[(Instant, Opening); 2]>,
 }
 
 impl Loaned {
@@ -304,6 +323,30 @@ impl Loaned {
             loan,
             opening: Opening::None,
             lent: u32::try_from(lent).unwrap_or(u32::MAX),
+            times: None,
+        }
+    }
+
+    /// After what time of waiting it is opened, and how far.
+    fn openings(&self) -> [(Duration, Opening); 2] {
+        let square = self.lent.saturating_mul(self.lent);
+        let newest_after = NEWEST_AFTER.saturating_mul(square).min(ALL_AFTER);
+        [(newest_after, Opening::Newest), (ALL_AFTER, Opening::All)]
+    }
+
+    /// Has the timer open it, for a handler that has waited since `began`.
+    fn leave_to_timer(&mut self, began: Instant) {
+        if self.times.is_some() || self.opening == Opening::All {
+            return;
+        }
+        let times = self
+            .openings()
+            .map(|(after, opening)| (began + after, opening));
+        if self.session.open_loan_at(self.loan, times) {
+            self.times = Some(times);
+        } else {
+            // Nobody could open it later: rather too many threads than a handler that never ends.
+            self.open(Opening::All);
         }
     }
 
@@ -317,6 +360,9 @@ impl Loaned {
 
 impl Drop for Loaned {
     fn drop(&mut self) {
+        if let Some(times) = self.times {
+            self.session.timer.remove_loan(self.loan, times);
+        }
         self.session.take_slot_back(self.loan);
     }
 }

@@ -188,10 +188,10 @@ impl<J> Pool<J> {
         (self.next_loan, self.lent.len())
     }
 
-    /// The handler has waited for a while.
+    /// The handler has waited for a while. The handler and the timer may both say so.
     pub(super) fn open(&mut self, loan: Loan, opening: Opening) {
         if let Some(lent) = self.lent.iter_mut().find(|lent| lent.loan == loan) {
-            lent.opening = opening;
+            lent.opening = lent.opening.max(opening);
         }
     }
 

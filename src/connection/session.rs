@@ -8,7 +8,7 @@
 //! | receiver | at open | `BufRead`; `inbound` over the inbound budget, while nobody here waits for the peer; `inbound` while callers read; with the reading offered: the handler, `Write` | at the end of input, an error of the peer, by force |
 //! | worker, any number | for the first request, and when slots are lent | the handler, `work`, `Write` if that can be freed | when no request can arrive any more |
 //! | callbacks | for the first `on_complete` that has to wait | its queue; the callback | once every request is settled |
-//! | timer | for the first poll or `on_complete` that has to wait and has a time limit | its schedule; a waker | once every request is settled |
+//! | timer | for the first poll or `on_complete` that has to wait and has a time limit, and for the first poll of a handler | its schedule; a waker | once every request is settled |
 //! | closer | for a close that must not block | `progress`, joins | when the session is closed |
 //!
 //! Receiver and worker are roles: the receiver serves quick requests itself and offers the reading

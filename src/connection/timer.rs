@@ -1,17 +1,19 @@
-//! The time limits of requests whose answers no thread waits for: those of futures and callbacks.
+//! What is due at a time while no thread waits for it: the time limits of futures and callbacks, and
+//! what the slot of a handler serves that sleeps until a waker wakes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::place::Role;
+use super::pool::{Loan, Opening};
 use super::session::Session;
 use super::submitted::Submitted;
 use super::text::caught;
 use crate::error::{Error, Result};
 use crate::sync::{Condvar, Mutex};
 
-/// Which requests are to be given up when, and the thread that does it.
+/// When requests are to be given up and loans to be opened, and the thread that does it.
 #[derive(Default)]
 pub(super) struct Timer {
     schedule: Mutex<Schedule>,
@@ -24,8 +26,16 @@ struct Schedule {
     phase: Phase,
     /// By deadline, and then by the number of the request, which no two share.
     limits: BTreeMap<(Instant, u64), Submitted>,
+    loans: BTreeSet<(Instant, Loan, Opening)>,
     /// Until when the thread sleeps, or has slept last; `None` is without limit.
     alarm: Option<Instant>,
+}
+
+/// What has come due.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    requests: Vec<Submitted>,
+    loans: Vec<(Loan, Opening)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +67,26 @@ impl Timer {
         true
     }
 
+    /// Adds the times at which a loan is opened, if the thread runs; returns whether it does.
+    fn insert_loan(&self, loan: Loan, times: [(Instant, Opening); 2]) -> Phase {
+        let mut schedule = self.schedule.lock();
+        if schedule.phase == Phase::Running {
+            schedule
+                .loans
+                .extend(times.map(|(time, opening)| (time, loan, opening)));
+            self.changed.notify_one();
+        }
+        schedule.phase
+    }
+
+    /// Takes these times back, if they are still there.
+    pub(super) fn remove_loan(&self, loan: Loan, times: [(Instant, Opening); 2]) {
+        let mut schedule = self.schedule.lock();
+        for (time, opening) in times {
+            schedule.loans.remove(&(time, loan, opening));
+        }
+    }
+
     /// Takes a time limit back, if it is still there.
     pub(super) fn remove(&self, deadline: Instant, number: u64) {
         self.schedule.lock().limits.remove(&(deadline, number));
@@ -82,16 +112,15 @@ impl Timer {
         runs
     }
 
-    /// Blocks until the time of some requests is over, and takes these out; `None` once the timer
-    /// is closed.
-    pub(super) fn next_due(&self) -> Option<Vec<Submitted>> {
+    /// Blocks until something is due, and takes it out; `None` once the timer is closed.
+    pub(super) fn next_due(&self) -> Option<Due> {
         let mut schedule = self.schedule.lock();
         while schedule.phase != Phase::Closed {
             let due = schedule.take_due(Instant::now());
-            if !due.is_empty() {
+            if !due.requests.is_empty() || !due.loans.is_empty() {
                 return Some(due);
             }
-            schedule.alarm = schedule.limits.keys().next().map(|(deadline, _)| *deadline);
+            schedule.alarm = schedule.first();
             match schedule.alarm {
                 None => self.changed.wait(&mut schedule),
                 Some(alarm) => {
@@ -102,6 +131,12 @@ impl Timer {
         None
     }
 
+    /// Takes out the loans that are left once the timer is closed.
+    fn take_loans(&self) -> Vec<Loan> {
+        let loans = std::mem::take(&mut self.schedule.lock().loans);
+        loans.into_iter().map(|(_, loan, _)| loan).collect()
+    }
+
     /// How many time limits there are.
     #[cfg(test)]
     fn len(&self) -> usize {
@@ -110,12 +145,26 @@ impl Timer {
 }
 
 impl Schedule {
-    fn take_due(&mut self, now: Instant) -> Vec<Submitted> {
-        let mut due = Vec::new();
+    fn first(&self) -> Option<Instant> {
+        let limit = self.limits.keys().next().map(|(deadline, _)| *deadline);
+        let loan = self.loans.first().map(|(time, ..)| *time);
+        match (limit, loan) {
+            (Some(limit), Some(loan)) => Some(limit.min(loan)),
+            (limit, loan) => limit.or(loan),
+        }
+    }
+
+    fn take_due(&mut self, now: Instant) -> Due {
+        let mut due = Due::default();
         while let Some(first) = self.limits.first_entry()
             && first.key().0 <= now
         {
-            due.push(first.remove());
+            due.requests.push(first.remove());
+        }
+        while self.loans.first().is_some_and(|(time, ..)| *time <= now)
+            && let Some((_, loan, opening)) = self.loans.pop_first()
+        {
+            due.loans.push((loan, opening));
         }
         due
     }
@@ -135,11 +184,31 @@ impl Session {
         started
     }
 
+    /// Has a loan opened at these times, though the handler may sleep then; `false` if there is
+    /// nobody to do it.
+    pub(super) fn open_loan_at(
+        self: &Arc<Self>,
+        loan: Loan,
+        times: [(Instant, Opening); 2],
+    ) -> bool {
+        let mut phase = self.timer.insert_loan(loan, times);
+        if phase == Phase::NotStarted && self.start_timer().is_ok() {
+            phase = self.timer.insert_loan(loan, times);
+        }
+        phase == Phase::Running
+    }
+
     fn start_timer(self: &Arc<Self>) -> Result<()> {
         let body = |session: &Arc<Self>| {
             while let Some(due) = session.timer.next_due() {
                 // Whatever a waker does, the other limits hold.
-                let _ = caught(|| session.give_up_all(due, Error::TimedOut));
+                for (loan, opening) in due.loans {
+                    session.open_loan(loan, opening);
+                }
+                let _ = caught(|| session.give_up_all(due.requests, Error::TimedOut));
+            }
+            for loan in session.timer.take_loans() {
+                session.open_loan(loan, Opening::All);
             }
             // It may have had callbacks called until now.
             session.callbacks.close();
@@ -174,7 +243,7 @@ mod tests {
 
     fn next_due(timer: &Timer) -> Option<Vec<u64>> {
         let due = timer.next_due()?;
-        Some(due.iter().map(|submitted| submitted.number).collect())
+        Some(due.requests.iter().map(|submitted| submitted.number).collect())
     }
 
     #[test]
@@ -202,5 +271,24 @@ mod tests {
         assert!(timer.close());
         assert_eq!((next_due(&timer), timer.len()), (None, 0));
         assert!(timer.insert(past, &submitted(3)), "all are answered");
+    }
+
+    #[test]
+    fn loans_are_due_beside_time_limits_unless_they_are_taken_back() {
+        let timer = Timer::default();
+        let past = Instant::now();
+        let later = past + Duration::from_secs(3600);
+        let times = [(past, Opening::Newest), (later, Opening::All)];
+        assert_eq!(timer.insert_loan(1, times), Phase::NotStarted);
+        timer.begin();
+        for loan in 1..=3 {
+            assert_eq!(timer.insert_loan(loan, times), Phase::Running);
+        }
+        timer.remove_loan(2, times);
+        let due = timer.next_due().unwrap();
+        assert_eq!(due.loans, [(1, Opening::Newest), (3, Opening::Newest)]);
+        timer.close();
+        assert_eq!(timer.insert_loan(4, times), Phase::Closed);
+        assert_eq!(timer.take_loans(), [1, 3]);
     }
 }
