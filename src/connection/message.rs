@@ -81,11 +81,13 @@ impl Request {
     /// [`timeout`](crate::ConnectionBuilder::timeout), which is none unless it was set.
     ///
     /// The time runs from the submit and covers all that may take long on the way: waiting for room,
-    /// sending, and the answer, whatever takes it: [`call`](crate::Connection::call), the wait
+    /// for other threads that open or close an on-demand connection, sending, and the answer, whatever
+    /// takes it: [`call`](crate::Connection::call), the wait
     /// methods of [`PendingResponse`](crate::PendingResponse), a
     /// [`PendingSet`](crate::PendingSet), `await`, or a function given to
     /// [`on_complete`](crate::PendingResponse::on_complete). For the last two the connection starts
-    /// a `timer` thread. It does not cover what a [`Connector`](crate::Connector) takes to connect.
+    /// a `timer` thread. A [`Connector`](crate::Connector) that connects for this request is not
+    /// interrupted, but its time counts.
     ///
     /// When it is over, a request that has not been sent is never sent. The answer to one that has
     /// been sent is dropped when it comes, and until then the request counts against the limits. A

@@ -262,6 +262,7 @@ impl Connection {
     ///   is being closed.
     /// - [`Error::TooLong`] if the packet is longer than the limit.
     /// - [`Error::Unanswered`] if the connection has ended; its source says why.
+    /// - [`Error::TimedOut`] if the [time given to it](Request::with_timeout) passed before.
     /// - [`Error::WouldDeadlock`] if it would have to block on a thread that has to make room.
     /// - [`Error::Connect`], [`Error::Spawn`] like [`open`](Self::open).
     pub fn submit(&self, mut request: Request) -> Result<PendingResponse> {
@@ -353,7 +354,7 @@ impl Connection {
             return session.submit(request, terms);
         }
         // The reference keeps it from being closed between here and there.
-        let reference = self.refer(Hold::Result, terms.deadline)?;
+        let reference = self.refer_for_request(terms.deadline)?;
         terms.is_held = true;
         Arc::clone(reference.session()).submit(request, terms)
     }

@@ -19,6 +19,16 @@ use crate::outcome::Outcome;
 use crate::transport::Transport;
 
 impl Connection {
+    /// Counts a reference for a request that must be answered by the deadline.
+    pub(super) fn refer_for_request(&self, deadline: Option<Instant>) -> Result<Reference> {
+        let reference = self.refer(Hold::Result, deadline)?;
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            // To connect took all the time, and what is queued may be sent before anybody looks.
+            return Err(Error::TimedOut(Outcome::NotSent));
+        }
+        Ok(reference)
+    }
+
     /// Counts a reference, opening the connection if it is closed. Waits for others that open or
     /// close it, until the deadline; the connector takes as long as it likes.
     pub(super) fn refer(&self, hold: Hold, deadline: Option<Instant>) -> Result<Reference> {
