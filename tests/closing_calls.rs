@@ -13,60 +13,27 @@
 mod common;
 #[path = "common/pairs.rs"]
 mod pairs;
+#[path = "common/user_code.rs"]
+mod user_code;
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use common::watched;
-use crossbeam_channel::{Receiver, Sender};
 use packetstream::{
     BoxError, Connection, ConnectionBuilder, Incoming, OpenGuard, PendingResponse, Transport,
 };
-use pairs::{OnWake, ScriptedPeer, asking, request_packet, start, take};
+use pairs::{OnWake, ScriptedPeer, asking, request_packet, take};
 use parking_lot::Mutex;
+use user_code::{CALLS, Call, Code, OnDrop};
 
 /// What a close is given here. Its peers are silent, so that most ends are forced.
 const LINGER: Duration = Duration::from_millis(20);
-
-/// What the user's code calls.
-const CALLS: [(&str, fn(&Connection)); 14] = [
-    ("shutdown", |connection| drop(connection.shutdown(None))),
-    ("shutdown at once", |connection| {
-        drop(connection.shutdown(Some(Duration::ZERO)));
-    }),
-    ("abort", |connection| drop(connection.abort())),
-    ("wait_closed", |connection| drop(connection.wait_closed())),
-    ("wait_end_of_stream", |connection| {
-        let _ = connection.wait_end_of_stream();
-    }),
-    ("close", |connection| {
-        drop(connection.open().map(OpenGuard::close));
-    }),
-    ("drop", |connection| drop(connection.open())),
-    ("serve", |connection| {
-        drop(connection.open().map(OpenGuard::serve));
-    }),
-    ("submit", |connection| drop(connection.submit(asking("x")))),
-    ("try_submit", |connection| {
-        drop(connection.try_submit(asking("x")));
-    }),
-    ("call", |connection| drop(connection.call(asking("x")))),
-    ("wait", |connection| {
-        drop(connection.submit(asking("x")).map(PendingResponse::wait));
-    }),
-    ("end_stream", |connection| {
-        let _ = (connection.finish_requests(), connection.end_stream());
-    }),
-    ("facts", |connection| {
-        let _ = (connection.is_open(), connection.stats(), connection.name());
-    }),
-];
 
 /// How a thread that is none of ours ends the connection.
 const ENDS: [(&str, End); 6] = [
@@ -85,52 +52,6 @@ const ENDS: [(&str, End); 6] = [
 
 type End = fn(OpenGuard, &ScriptedPeer);
 
-/// The user's code: it makes its call once, and says when that has returned.
-#[derive(Clone)]
-struct Code {
-    connection: Arc<OnceLock<Connection>>,
-    call: fn(&Connection),
-    has_run: Arc<AtomicBool>,
-    begun: Sender<()>,
-    returned: Sender<()>,
-}
-
-impl Code {
-    /// Returns also what tells that it has begun, and that it has returned.
-    fn new(call: fn(&Connection)) -> (Self, Receiver<()>, Receiver<()>) {
-        let (begun, has_begun) = crossbeam_channel::unbounded();
-        let (returned, has_returned) = crossbeam_channel::unbounded();
-        let code = Self {
-            connection: Arc::default(),
-            call,
-            has_run: Arc::default(),
-            begun,
-            returned,
-        };
-        (code, has_begun, has_returned)
-    }
-
-    fn run(&self) {
-        // Before the connection is open, and in the code that its own call runs, it does nothing.
-        if let Some(connection) = self.connection.get()
-            && !self.has_run.swap(true, SeqCst)
-        {
-            let _ = self.begun.send(());
-            (self.call)(connection);
-            let _ = self.returned.send(());
-        }
-    }
-}
-
-/// Runs code when it is dropped.
-struct OnDrop(Code);
-
-impl Drop for OnDrop {
-    fn drop(&mut self) {
-        self.0.run();
-    }
-}
-
 /// A half of a socket that runs code whenever it is used or dropped.
 struct Half {
     stream: UnixStream,
@@ -139,11 +60,11 @@ struct Half {
 }
 
 impl Half {
-    fn new(stream: &UnixStream) -> Self {
+    fn new(stream: &UnixStream, on_use: Option<Code>, on_drop: Option<Code>) -> Self {
         Self {
             stream: stream.try_clone().unwrap(),
-            on_use: None,
-            _on_drop: None,
+            on_use,
+            _on_drop: on_drop.map(OnDrop),
         }
     }
 
@@ -212,12 +133,8 @@ type Kept = Vec<PendingResponse>;
 fn open(spot: Spot, code: &Code, here: UnixStream) -> (OpenGuard, Kept) {
     let on_drop = || OnDrop(code.clone());
     let at = |wanted| (spot == wanted).then(|| code.clone());
-    let mut reader = Half::new(&here);
-    let mut writer = Half::new(&here);
-    reader.on_use = at(Spot::Read);
-    writer.on_use = at(Spot::Write);
-    reader._on_drop = at(Spot::ReaderDrop).map(OnDrop);
-    writer._on_drop = at(Spot::WriterDrop).map(OnDrop);
+    let reader = Half::new(&here, at(Spot::Read), at(Spot::ReaderDrop));
+    let writer = Half::new(&here, at(Spot::Write), at(Spot::WriterDrop));
     let hook = (
         at(Spot::ShutdownHook),
         at(Spot::ShutdownHookDrop).map(OnDrop),
@@ -320,7 +237,7 @@ impl log::Log for Logger {
 
 /// Ends a connection whose user's code stands at that spot and makes that call; returns whether the
 /// code has run at all.
-fn assert_ends(spot: Spot, end: End, is_drop: bool, call: fn(&Connection)) -> bool {
+fn assert_ends(spot: Spot, end: End, is_drop: bool, call: Call) -> bool {
     let (here, there) = UnixStream::pair().unwrap();
     let mut peer = ScriptedPeer::on(there);
     let (code, begun, returned) = Code::new(call);
@@ -398,120 +315,4 @@ spots! {
     inline_handler_may_call_everything_while_its_connection_ends => Inline,
     deferred_handler_may_call_everything_while_its_connection_ends => Deferred,
     logger_may_call_everything_while_its_connection_ends => Logger,
-}
-
-/// A decode function runs on the thread that waits, and a callback on the one that registers it if
-/// the answer is there.
-#[test]
-fn decode_function_and_callback_may_call_everything_when_the_peer_goes() {
-    for (name, call) in CALLS {
-        for is_callback in [false, true] {
-            println!("{name}");
-            watched(move || {
-                let (transport, mut peer) = ScriptedPeer::new();
-                let guard = Connection::builder()
-                    .linger(Some(LINGER))
-                    .open(transport)
-                    .unwrap();
-                let pending = guard.submit(asking("x")).unwrap();
-                let request = peer.request();
-                peer.answer(&request, "y");
-                let connection = Connection::clone(&guard);
-                let (returned, has_returned) = crossbeam_channel::unbounded();
-                if is_callback {
-                    while !pending.is_finished() {
-                        std::thread::yield_now();
-                    }
-                }
-                peer.cut(Shutdown::Both);
-                if is_callback {
-                    pending.on_complete(move |_| returned.send(call(&connection)).unwrap());
-                } else {
-                    let decoded = pending.and_then(move |_| {
-                        returned.send(call(&connection)).unwrap();
-                        Ok::<_, BoxError>(())
-                    });
-                    decoded.wait().unwrap();
-                }
-                take(&has_returned);
-                drop(guard);
-            });
-        }
-    }
-}
-
-/// A caller that is alone reads its own answer, and finds what ends the connection; those who are
-/// woken then may call everything, on whatever thread that is.
-#[test]
-fn those_whom_a_reading_caller_wakes_may_call_everything() {
-    type Ender = fn(&Connection, &ScriptedPeer);
-    const ENDERS: [(&str, Ender); 5] = [
-        ("abort", |connection, _| drop(connection.abort())),
-        ("shutdown", |connection, _| {
-            drop(connection.shutdown(Some(LINGER)));
-        }),
-        ("shutdown at once", |connection, _| {
-            drop(connection.shutdown(Some(Duration::ZERO)));
-        }),
-        ("peer's cut", |_, peer| peer.cut(Shutdown::Both)),
-        ("peer's end", |_, peer| peer.cut(Shutdown::Write)),
-    ];
-    for (ender_name, ender) in ENDERS {
-        for (name, call) in CALLS {
-            println!("{ender_name}: {name}");
-            watched(move || {
-                let (transport, mut peer) = ScriptedPeer::new();
-                let guard = Connection::builder()
-                    .linger(Some(LINGER))
-                    .open(transport)
-                    .unwrap();
-                // A first one, so that the next is known to be one of several calls.
-                let calls = guard.clone();
-                let calling = start(move || {
-                    assert!(calls.call(asking("first")).is_ok());
-                    assert!(calls.call(asking("never answered")).is_err());
-                });
-                let request = peer.request();
-                peer.answer(&request, "y");
-                peer.request();
-                let mut pending = guard.submit(asking("never answered")).unwrap();
-                let (code, _begun, returned) = Code::new(call);
-                assert!(code.connection.set(Connection::clone(&guard)).is_ok());
-                let waker = OnWake::waker(move || code.run());
-                let polled = Pin::new(&mut pending).poll(&mut Context::from_waker(&waker));
-                assert!(polled.is_pending());
-                ender(&guard, &peer);
-                take(&returned);
-                calling.join().unwrap();
-                drop((pending, guard));
-            });
-        }
-    }
-}
-
-/// A cancelled request is settled, and its waker called, by the thread that cancels.
-#[test]
-fn waker_of_a_cancelled_request_may_call_everything() {
-    for (name, call) in CALLS {
-        println!("{name}");
-        watched(move || {
-            let (transport, peer) = ScriptedPeer::new();
-            let guard = Connection::builder()
-                .linger(Some(LINGER))
-                .open(transport)
-                .unwrap();
-            let mut pending = guard.submit(asking("never answered")).unwrap();
-            let (code, _begun, returned) = Code::new(call);
-            assert!(code.connection.set(Connection::clone(&guard)).is_ok());
-            let waker = OnWake::waker(move || code.run());
-            let polled = Pin::new(&mut pending).poll(&mut Context::from_waker(&waker));
-            assert!(polled.is_pending());
-            let canceller = pending.canceller();
-            // What waits for the peer may do so: nothing ends yet.
-            peer.cut(Shutdown::Both);
-            canceller.cancel();
-            take(&returned);
-            drop((pending, guard));
-        });
-    }
 }

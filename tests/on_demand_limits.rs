@@ -83,8 +83,10 @@ fn connecting() -> (Connection, Sender<()>, JoinHandle<Result<Response, Error>>)
     (connection, go, opening)
 }
 
+type Way = fn(&Connection, Request) -> Result<Response, Error>;
+
 /// Every way to make a request that may wait before it is made.
-const WAYS: [(&str, fn(&Connection, Request) -> Result<Response, Error>); 7] = [
+const WAYS: [(&str, Way); 7] = [
     ("call", |connection, request| connection.call(request)),
     ("submit", |connection, request| {
         connection.submit(request)?.wait()

@@ -174,214 +174,226 @@ fn until_peer_goes(wait: fn(OpenGuard)) -> Row {
 
 type Make = fn(&Door) -> Row;
 
-fn rows() -> Vec<(&'static str, Make)> {
-    macro_rules! row {
-        ($name:literal, |$door:ident| $make:expr) => {
-            ($name, |$door: &Door| $make)
-        };
-    }
-    fn submitted(incoming: &Incoming) -> packetstream::PendingResponse {
-        incoming.connection().submit(asking("back")).unwrap()
-    }
-    const HOUR: Duration = Duration::from_secs(3600);
-    vec![
-        row!("call", |door| own_link(|i| call_back(i), door)),
-        row!("wait", |door| own_link(
-            |i| drop(submitted(i).wait().unwrap()),
-            door
-        )),
-        row!("wait_timeout", |door| own_link(
+fn submitted(incoming: &Incoming) -> packetstream::PendingResponse {
+    incoming.connection().submit(asking("back")).unwrap()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+const ROWS: [(&str, Make); 32] = [
+    ("call", |door| own_link(call_back, door)),
+    ("wait", |door| {
+        own_link(|i| drop(submitted(i).wait().unwrap()), door)
+    }),
+    ("wait_timeout", |door| {
+        own_link(
             |i| drop(submitted(i).wait_timeout(HOUR).unwrap().unwrap()),
-            door
-        )),
-        row!("wait_deadline", |door| own_link(
-            |i| drop(
+            door,
+        )
+    }),
+    ("wait_deadline", |door| {
+        own_link(
+            |i| {
+                drop(
+                    submitted(i)
+                        .wait_deadline(Instant::now() + HOUR)
+                        .unwrap()
+                        .unwrap(),
+                );
+            },
+            door,
+        )
+    }),
+    ("and_then", |door| {
+        own_link(
+            |i| {
                 submitted(i)
-                    .wait_deadline(Instant::now() + HOUR)
-                    .unwrap()
-                    .unwrap()
-            ),
-            door
-        )),
-        row!("and_then", |door| own_link(
-            |i| submitted(i)
-                .and_then(|_| Ok::<_, BoxError>(()))
-                .wait()
-                .unwrap(),
-            door
-        )),
-        row!("set, next", |door| own_link(
+                    .and_then(|_| Ok::<_, BoxError>(()))
+                    .wait()
+                    .unwrap();
+            },
+            door,
+        )
+    }),
+    ("set, next", |door| {
+        own_link(
             |i| drop(PendingSet::from_iter([submitted(i), submitted(i)]).next()),
-            door
-        )),
-        row!("set, next_timeout", |door| own_link(
-            |i| drop(
-                PendingSet::from_iter([submitted(i)])
-                    .next_timeout(HOUR)
-                    .unwrap()
-            ),
-            door
-        )),
-        row!("set, wait_all", |door| own_link(
+            door,
+        )
+    }),
+    ("set, next_timeout", |door| {
+        own_link(
+            |i| {
+                drop(
+                    PendingSet::from_iter([submitted(i)])
+                        .next_timeout(HOUR)
+                        .unwrap(),
+                );
+            },
+            door,
+        )
+    }),
+    ("set, wait_all", |door| {
+        own_link(
             |i| drop(PendingSet::from_iter([submitted(i), submitted(i)]).wait_all()),
-            door
-        )),
-        row!("a future", |door| own_link(
-            |i| drop(block_on(submitted(i)).unwrap()),
-            door
-        )),
-        row!("a future with a time limit", |door| own_link(
+            door,
+        )
+    }),
+    ("a future", |door| {
+        own_link(|i| drop(block_on(submitted(i)).unwrap()), door)
+    }),
+    ("a future with a time limit", |door| {
+        own_link(
             |i| {
                 let request = asking("back").with_timeout(HOUR);
                 drop(block_on(i.connection().submit(request).unwrap()).unwrap());
             },
-            door
-        )),
-        row!("a future in lend", |door| own_link(
-            |i| drop(i.lend(|| block_on(submitted(i)).unwrap())),
-            door
-        )),
-        row!("a channel in lend", |door| {
-            let (at, open) = (door.clone(), door.clone());
-            Row::new(move |i| i.lend(|| at.pass()), move || open.open())
-        }),
-        row!("call over a connection without handlers, memory", |_door| {
-            over_another(plain, memory, call)
-        }),
-        row!(
-            "call over a connection without handlers, sockets",
-            |_door| { over_another(plain, unix_sockets, call) }
-        ),
-        row!("call over a connection with handlers", |_door| {
-            over_another(serving, unix_sockets, call)
-        }),
-        row!("submit at the limit of another connection", |_door| {
-            over_another(
-                || plain().max_outstanding_requests(1),
-                unix_sockets,
-                |connection| {
-                    let both = [(); 2].map(|()| connection.submit(asking("x")).unwrap());
-                    drop(PendingSet::from_iter(both).wait_all());
-                },
-            )
-        }),
-        row!("the end of another connection's stream", |_door| {
-            until_peer_goes(|guard| drop(guard.wait_end_of_stream()))
-        }),
-        row!("wait_closed of another connection", |_door| {
-            until_peer_goes(|guard| {
-                let connection = Connection::clone(&guard);
-                let closing = start(move || guard.close());
-                drop(connection.wait_closed());
-                drop(closing.join());
-            })
-        }),
-        row!("serve of another connection", |_door| {
-            until_peer_goes(|guard| drop(guard.serve()))
-        }),
-        row!("open, while another thread connects", |_door| {
-            connecting(|connection| drop(connection.open().unwrap()))
-        }),
-        row!("submit, while another thread connects", |_door| {
-            connecting(|connection| drop(connection.submit(asking("x")).unwrap().wait().unwrap()))
-        }),
-        row!(
-            "submit with a time limit, while another thread connects",
-            |_door| {
-                connecting(|connection| {
-                    let request = asking("x").with_timeout(HOUR);
-                    drop(connection.submit(request).unwrap().wait().unwrap());
-                })
-            }
-        ),
-        row!(
-            "time limits that run out, while another thread connects",
-            |_door| {
-                connecting(|connection| {
-                    let request = || asking("x").with_timeout(Duration::from_millis(1));
-                    while connection.call(request()).is_err_and(|e| e.is_timed_out()) {}
-                })
-            }
-        ),
-        row!("call, while another thread connects", |_door| connecting(
-            call
-        )),
-        row!("try_submit, while another thread connects", |_door| {
+            door,
+        )
+    }),
+    ("a future in lend", |door| {
+        own_link(|i| drop(i.lend(|| block_on(submitted(i)).unwrap())), door)
+    }),
+    ("a channel in lend", |door| {
+        let (at, open) = (door.clone(), door.clone());
+        Row::new(move |i| i.lend(|| at.pass()), move || open.open())
+    }),
+    ("call over a connection without handlers, memory", |_door| {
+        over_another(plain, memory, call)
+    }),
+    (
+        "call over a connection without handlers, sockets",
+        |_door| over_another(plain, unix_sockets, call),
+    ),
+    ("call over a connection with handlers", |_door| {
+        over_another(serving, unix_sockets, call)
+    }),
+    ("submit at the limit of another connection", |_door| {
+        over_another(
+            || plain().max_outstanding_requests(1),
+            unix_sockets,
+            |connection| {
+                let both = [(); 2].map(|()| connection.submit(asking("x")).unwrap());
+                drop(PendingSet::from_iter(both).wait_all());
+            },
+        )
+    }),
+    ("the end of another connection's stream", |_door| {
+        until_peer_goes(|guard| drop(guard.wait_end_of_stream()))
+    }),
+    ("wait_closed of another connection", |_door| {
+        until_peer_goes(|guard| {
+            let connection = Connection::clone(&guard);
+            let closing = start(move || guard.close());
+            drop(connection.wait_closed());
+            drop(closing.join());
+        })
+    }),
+    ("serve of another connection", |_door| {
+        until_peer_goes(|guard| drop(guard.serve()))
+    }),
+    ("open, while another thread connects", |_door| {
+        connecting(|connection| drop(connection.open().unwrap()))
+    }),
+    ("submit, while another thread connects", |_door| {
+        connecting(|connection| drop(connection.submit(asking("x")).unwrap().wait().unwrap()))
+    }),
+    (
+        "submit with a time limit, while another thread connects",
+        |_door| {
             connecting(|connection| {
-                drop(connection.try_submit(asking("x")).unwrap().wait().unwrap());
+                let request = asking("x").with_timeout(HOUR);
+                drop(connection.submit(request).unwrap().wait().unwrap());
             })
-        }),
-        row!("open, while an earlier close runs", |_door| {
-            closing(|connection| drop(connection.open().unwrap()))
-        }),
-        row!("call, while an earlier close runs", |_door| closing(call)),
-        row!(
-            "time limits that run out, while an earlier close runs",
-            |_door| {
-                closing(|connection| {
-                    let request = || asking("x").with_timeout(Duration::from_millis(1));
-                    while connection.call(request()).is_err_and(|e| e.is_timed_out()) {}
-                })
-            }
-        ),
-        row!("wait_closed, while a close runs", |_door| {
-            closing(|connection| drop(connection.wait_closed()))
-        }),
-        row!("a connector that asks over the link", |door| {
-            let door = door.clone();
-            Row::new(
-                |incoming| {
-                    let link = incoming.connection().clone();
-                    let connection = plain().build_on_demand(move || {
-                        link.call(asking("back")).map_err(io::Error::other)?;
-                        let (ours, theirs) = Transport::pair();
-                        drop(start(move || serving().open(theirs).unwrap().serve()));
-                        Ok(ours)
-                    });
-                    call(&connection);
-                },
-                move || door.open(),
-            )
-        }),
-        row!("the exit of a child", |_door| {
-            // It reads nothing and ends when its other pipe does.
-            let (held, hold) = io::pipe().unwrap();
-            let mut command = Command::new("sh");
-            command.args(["-c", "exec cat <&2 >/dev/null"]).stderr(held);
-            let guard = plain().linger(None).spawn(command).unwrap();
-            let (guard, hold) = (Mutex::new(Some(guard)), Mutex::new(Some(hold)));
+        },
+    ),
+    (
+        "time limits that run out, while another thread connects",
+        |_door| {
+            connecting(|connection| {
+                let request = || asking("x").with_timeout(Duration::from_millis(1));
+                while connection.call(request()).is_err_and(|e| e.is_timed_out()) {}
+            })
+        },
+    ),
+    ("call, while another thread connects", |_door| {
+        connecting(call)
+    }),
+    ("try_submit, while another thread connects", |_door| {
+        connecting(|connection| {
+            drop(connection.try_submit(asking("x")).unwrap().wait().unwrap());
+        })
+    }),
+    ("open, while an earlier close runs", |_door| {
+        closing(|connection| drop(connection.open().unwrap()))
+    }),
+    ("call, while an earlier close runs", |_door| closing(call)),
+    (
+        "time limits that run out, while an earlier close runs",
+        |_door| {
+            closing(|connection| {
+                let request = || asking("x").with_timeout(Duration::from_millis(1));
+                while connection.call(request()).is_err_and(|e| e.is_timed_out()) {}
+            })
+        },
+    ),
+    ("wait_closed, while a close runs", |_door| {
+        closing(|connection| drop(connection.wait_closed()))
+    }),
+    ("a connector that asks over the link", |door| {
+        let door = door.clone();
+        Row::new(
+            |incoming| {
+                let link = incoming.connection().clone();
+                let connection = plain().build_on_demand(move || {
+                    link.call(asking("back")).map_err(io::Error::other)?;
+                    let (ours, theirs) = Transport::pair();
+                    drop(start(move || serving().open(theirs).unwrap().serve()));
+                    Ok(ours)
+                });
+                call(&connection);
+            },
+            move || door.open(),
+        )
+    }),
+    ("the exit of a child", |_door| {
+        // It reads nothing and ends when its other pipe does.
+        let (end, held) = io::pipe().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec cat <&2 >/dev/null"]).stderr(end);
+        let guard = plain().linger(None).spawn(command).unwrap();
+        let (guard, held) = (Mutex::new(Some(guard)), Mutex::new(Some(held)));
+        Row::new(
+            move |_| {
+                let guard = guard.lock().take().unwrap();
+                let connection = Connection::clone(&guard);
+                assert!(guard.close().in_progress(), "a handler must not wait here");
+                drop(connection.wait_closed());
+            },
+            move || drop(held.lock().take()),
+        )
+    }),
+    (
+        "a pending response of a connection that is shut down",
+        |_door| {
+            let door = Door::new();
+            let (guard, peer) = gated(plain(), unix_sockets(), &door);
+            let connection = Connection::clone(&guard);
+            let keep = (guard, peer);
             Row::new(
                 move |_| {
-                    let guard = guard.lock().take().unwrap();
-                    let connection = Connection::clone(&guard);
-                    assert!(guard.close().in_progress(), "a handler must not wait here");
-                    drop(connection.wait_closed());
+                    let (guard, _peer) = &keep;
+                    // Whether it is answered before the end is a matter of luck.
+                    let _ = guard.call(asking("x"));
                 },
-                move || drop(hold.lock().take()),
+                move || {
+                    drop(connection.shutdown(Some(Duration::ZERO)));
+                    door.open();
+                },
             )
-        }),
-        row!(
-            "a pending response of a connection that is shut down",
-            |_door| {
-                let door = Door::new();
-                let (guard, peer) = gated(plain(), unix_sockets(), &door);
-                let connection = Connection::clone(&guard);
-                let keep = (guard, peer);
-                Row::new(
-                    move |_| {
-                        let (guard, _peer) = &keep;
-                        // Whether it is answered before the end is a matter of luck.
-                        let _ = guard.call(asking("x"));
-                    },
-                    move || {
-                        drop(connection.shutdown(Some(Duration::ZERO)));
-                        door.open();
-                    },
-                )
-            }
-        ),
-    ]
-}
+        },
+    ),
+];
 
 fn call_back(incoming: &Incoming) {
     incoming.connection().call(asking("back")).unwrap();
@@ -445,7 +457,7 @@ fn assert_served(name: &str, row: Row, door: &Door, comes: Comes) {
 #[test]
 fn whatever_a_handler_waits_for_its_slot_serves_another_request_meanwhile() {
     for comes in [Comes::Later, Comes::Before] {
-        for (name, make) in rows() {
+        for (name, make) in ROWS {
             watched(move || {
                 let door = Door::new();
                 assert_served(name, make(&door), &door, comes);

@@ -278,17 +278,17 @@ mod tests {
         let timer = Timer::default();
         let past = Instant::now();
         let later = past + Duration::from_secs(3600);
-        let times = [(past, Opening::Newest), (later, Opening::All)];
-        assert_eq!(timer.insert_loan(1, times), Phase::NotStarted);
+        let openings = [(past, Opening::Newest), (later, Opening::All)];
+        assert_eq!(timer.insert_loan(1, openings), Phase::NotStarted);
         timer.begin();
         for loan in 1..=3 {
-            assert_eq!(timer.insert_loan(loan, times), Phase::Running);
+            assert_eq!(timer.insert_loan(loan, openings), Phase::Running);
         }
-        timer.remove_loan(2, times);
+        timer.remove_loan(2, openings);
         let due = timer.next_due().unwrap();
         assert_eq!(due.loans, [(1, Opening::Newest), (3, Opening::Newest)]);
         timer.close();
-        assert_eq!(timer.insert_loan(4, times), Phase::Closed);
+        assert_eq!(timer.insert_loan(4, openings), Phase::Closed);
         assert_eq!(timer.take_loans(), [1, 3]);
     }
 }
