@@ -30,8 +30,8 @@ use parking_lot::Mutex;
 
 const LIMIT: Duration = Duration::from_millis(50);
 
-/// Longer than a limit that holds is ever late, much shorter than a linger of 5 s.
-const SOON: Duration = Duration::from_secs(3);
+/// Longer than a limit that holds is ever late on a loaded machine, much shorter than a close here.
+const SOON: Duration = Duration::from_secs(30);
 
 fn limited() -> Request {
     asking("x").with_timeout(LIMIT)
@@ -63,7 +63,8 @@ fn closing(builder: ConnectionBuilder) -> (Connection, Silent) {
         peers.lock().push(theirs);
         Transport::try_from(ours)
     });
-    drop(connection.submit(asking("is never answered")).unwrap());
+    let first = asking("is never answered").with_timeout(PATIENCE);
+    drop(connection.submit(first).unwrap());
     (connection, silent)
 }
 
@@ -227,46 +228,6 @@ fn request_whose_own_connector_took_too_long_is_not_sent() {
             assert!(connection.wait_closed().into_result().is_ok(), "{way}");
         }
         assert_eq!(received.load(SeqCst), 0);
-    });
-}
-
-/// The time runs from the submit: what the close took is not given to the answer once more.
-#[test]
-fn time_limit_goes_on_after_the_earlier_close() {
-    watched(|| {
-        let silent = Silent::default();
-        let peers = Arc::clone(&silent);
-        let connection = Connection::builder().linger(None).build_on_demand(move || {
-            let (ours, theirs) = UnixStream::pair()?;
-            peers.lock().push(theirs);
-            Transport::try_from(ours)
-        });
-        drop(connection.submit(asking("is never answered")).unwrap());
-        let first = silent.lock().pop();
-        let limit = Duration::from_secs(1);
-        let half = Instant::now() + limit / 2;
-        let closed = start(move || {
-            let (_keep, never) = crossbeam_channel::bounded::<()>(0);
-            let _ = never.recv_deadline(half);
-            drop(first);
-        });
-        let began = Instant::now();
-        let error = connection
-            .call(asking("x").with_timeout(limit))
-            .unwrap_err();
-        let elapsed = began.elapsed();
-        closed.join().unwrap();
-        assert!(error.is_timed_out(), "{error:?}");
-        assert_eq!(
-            error.outcome(),
-            Outcome::Unknown,
-            "it has been sent by then"
-        );
-        assert!(
-            elapsed >= limit && elapsed < limit + limit / 2,
-            "{elapsed:?}"
-        );
-        drop(connection.abort());
     });
 }
 
