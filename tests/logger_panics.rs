@@ -46,7 +46,7 @@ impl Panics {
 
 impl log::Log for Panics {
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        LINES.load(Ordering::Relaxed) % 2 == 0 || {
+        LINES.load(Ordering::Relaxed).is_multiple_of(2) || {
             Self::panic();
             false
         }

@@ -243,7 +243,12 @@ mod tests {
 
     fn next_due(timer: &Timer) -> Option<Vec<u64>> {
         let due = timer.next_due()?;
-        Some(due.requests.iter().map(|submitted| submitted.number).collect())
+        Some(
+            due.requests
+                .iter()
+                .map(|submitted| submitted.number)
+                .collect(),
+        )
     }
 
     #[test]
