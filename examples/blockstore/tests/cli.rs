@@ -275,6 +275,11 @@ fn what_goes_wrong_is_told_in_one_line() {
             );
             let error = fail(&["ls", "--command", "echo no server here"]);
             assert!(error.contains("no server here"), "{error}");
+            // A server behind it changes nothing.
+            let store = directory.path().join("greeted");
+            let greeted = format!("echo Welcome; {}", server_command(&store));
+            let error = fail(&["ls", "--command", &greeted]);
+            assert!(error.contains("it said: \"Welcome\""), "{error}");
         }
         let error = fail(&["stat", "--unix", &absent]);
         assert!(

@@ -1,0 +1,134 @@
+//! Nothing genuine is taken for text: whatever an end has given up before it sent anything, and
+//! whatever tags, channels and types a peer begins with.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed expectation of a helper fails its test"
+)]
+
+mod common;
+#[path = "common/scripted.rs"]
+mod scripted;
+
+use std::time::Duration;
+
+use common::watched;
+use packetstream::wire::{Flags, Packet, RequestType};
+use packetstream::{ChannelId, Connection, Error, Outcome, Request, Tag};
+use scripted::{Peer, ask};
+
+/// So long that nothing is sent before somebody waits.
+const GRACE: Duration = Duration::from_secs(3600);
+
+/// How a request is given up before it is sent.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Cancelled,
+    TimedOut,
+    CancelledElsewhere,
+}
+
+#[test]
+fn requests_that_are_given_up_unsent_do_not_change_the_first_packet() {
+    watched(|| {
+        for way in [Way::Cancelled, Way::TimedOut, Way::CancelledElsewhere] {
+            for channel in [0, 5, 300] {
+                for count in [1, 7, 8, 30, 95, 300] {
+                    let (guard, mut peer) = Peer::open(Connection::builder().flush_grace(GRACE));
+                    for _ in 0..count {
+                        let mut request = ask("given up").with_channel(channel);
+                        if matches!(way, Way::TimedOut) {
+                            request = request.with_timeout(Duration::from_nanos(1));
+                        }
+                        let pending = guard.submit(request).unwrap();
+                        match way {
+                            Way::Cancelled => assert_eq!(pending.cancel(), Outcome::NotSent),
+                            Way::TimedOut => {
+                                let (send, told) = crossbeam_channel::bounded(1);
+                                pending.on_complete(move |result| {
+                                    send.send(result.map(drop)).unwrap();
+                                });
+                                let error = told.recv().unwrap().unwrap_err();
+                                assert!(matches!(error, Error::TimedOut(Outcome::NotSent)));
+                            }
+                            Way::CancelledElsewhere => {
+                                assert!(pending.canceller().cancel());
+                                let error = pending.wait().unwrap_err();
+                                assert!(matches!(error, Error::Cancelled(_)));
+                            }
+                        }
+                    }
+                    let pending = guard.submit(ask("genuine").with_channel(channel)).unwrap();
+                    let waiting = scripted::spawn(move || pending.wait());
+                    let first = peer.next_packet();
+                    let expected = if channel == 0 { 2 } else { 0 };
+                    assert_eq!(first.tag().get(), expected, "{way:?}, {count} on {channel}");
+                    peer.answer(u64::from(channel), expected, "yes");
+                    let answer = waiting.join().unwrap();
+                    assert_eq!(answer.unwrap().payload(), b"yes");
+                }
+            }
+        }
+    });
+}
+
+/// What a peer that numbers and words its requests as ours do may begin with.
+fn genuine() -> impl Iterator<Item = Packet> {
+    let tags = (0..300)
+        .chain((9..64).map(|bit| 1 << bit))
+        .chain([u64::MAX]);
+    let channels = [0, 5, 9, 32, 97, 116, 28_787];
+    tags.flat_map(move |tag| {
+        let channel = channels[usize::try_from(tag % 7).unwrap()];
+        let request_type = u32::try_from(tag % 256).unwrap();
+        let payload = "printable text from start to end\n";
+        let is_end = channel == 0 && tag < 2;
+        (!is_end).then(|| {
+            Packet::request(
+                ChannelId::from(channel),
+                Tag::new(tag),
+                RequestType::from(request_type),
+                Flags::NONE,
+                payload,
+            )
+        })
+    })
+}
+
+#[test]
+fn request_without_flags_is_served_whatever_its_tag_channel_and_type() {
+    watched(|| {
+        for (number, packet) in genuine().enumerate() {
+            let (_guard, mut peer) = Peer::open(Connection::builder().handler(|_| Ok("R")));
+            let bytes = packet.transcribe();
+            if number % 3 == 0 {
+                for byte in &bytes {
+                    peer.send([*byte]);
+                }
+            } else {
+                peer.send(&bytes);
+            }
+            let answer = peer.next_packet();
+            assert_eq!(
+                (answer.channel(), answer.tag(), answer.payload()),
+                (packet.channel(), packet.tag(), &b"R"[..]),
+                "{packet}"
+            );
+        }
+    });
+}
+
+#[test]
+fn end_packets_may_come_first() {
+    watched(|| {
+        for ends in ["0301020003000200", "03000200"] {
+            let (guard, mut peer) = Peer::open(Connection::builder().handler(|_| Ok("R")));
+            peer.send_hex(ends);
+            peer.expect_goodbye();
+            guard.wait_end_of_stream().unwrap();
+            assert!(guard.submit(Request::new(0)).is_err());
+        }
+    });
+}
