@@ -194,10 +194,13 @@ fn a_submit_at_the_limit_is_an_error_and_with_room_is_answered() {
             .max_outstanding_requests(1)
             .handler(move |incoming| {
                 let told = told.clone();
-                let first = incoming.connection().submit(asking("back"))?;
-                let second = incoming.connection().submit(asking("again"));
+                let submit = |payload| incoming.connection().submit(asking(payload));
+                // One more than the limit, for the request that is served.
+                let (first, second) = (submit("back")?, submit("again")?);
+                let third = submit("too many");
                 first.on_complete(move |answer| told.send(answer).unwrap());
-                Ok(format!("{:?}", second.unwrap_err()))
+                drop(second);
+                Ok(format!("{:?}", third.unwrap_err()))
             });
         let (ours, theirs) = unix_sockets();
         let _server = server.open(theirs).unwrap();

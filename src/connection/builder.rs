@@ -256,8 +256,10 @@ impl ConnectionBuilder {
 
     /// Sets how many requests of ours may be unanswered before a submit blocks, at least 1.
     ///
-    /// A request that was sent and then cancelled counts until its answer comes. The default is
-    /// 16,384.
+    /// A request that was sent and then cancelled counts until its answer comes. Those that are made
+    /// to answer requests of the peer, by a handler or with [`Incoming::connection`], count too, but
+    /// a handler's thread never blocks for them, and on other threads there is room for one more for
+    /// each request that is served. The default is 16,384.
     pub fn max_outstanding_requests(mut self, requests: usize) -> Self {
         self.limits.outstanding_requests = requests.max(1);
         self
