@@ -201,7 +201,10 @@ impl ConnectionBuilder {
         self
     }
 
-    /// Sets how many handlers run at once, at least 1, not counting those that wait for the peer.
+    /// Sets how many handlers run at once, at least 1, not counting those that wait for the peer. One
+    /// that has looked for an answer in vain ([`PendingResponse::is_finished`](crate::PendingResponse::is_finished),
+    /// [`wait_timeout`](crate::PendingResponse::wait_timeout)) counts as waiting until it has the
+    /// answer, gives it up or returns, so one handler thread is no lock.
     ///
     /// The default is 4, like the Python original's, whose programs may rely on four.
     #[doc(alias = "Later")]

@@ -129,6 +129,8 @@ impl Session {
             shared.state.close();
         }
         let urgent = self.queue_goodbyes(&mut shared);
+        // Those who wait for room for requests of their own can never go now.
+        self.notify_submitters(&shared);
         self.notify_receiver(&shared);
         self.want_receiver(&mut shared);
         drop(shared);

@@ -12,6 +12,7 @@ use super::state::Key;
 use crate::error::BoxError;
 use crate::rejection::Rejection;
 use crate::wire::Tag;
+use crate::wire::memory::LEAST_REUSED;
 
 /// Serves the requests of the peer.
 ///
@@ -217,11 +218,9 @@ impl Drop for Incoming {
     /// Leaves the memory of a long payload to the next one.
     fn drop(&mut self) {
         let session = &self.origin.session;
-        // Elsewhere it may be a copy in a fork, which must not wait for a lock.
-        if !place::is_worker() && session.home.is_left() {
-            return;
-        }
-        if session.spare.keep(self.request.take_payload()) {
+        let is_long = self.request.payload().len() >= LEAST_REUSED;
+        // This may be a copy in a fork, which must not wait for a lock.
+        if is_long && !session.home.is_left() && session.spare.keep(self.request.take_payload()) {
             session.outbox.ring();
         }
     }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::transport::BoxedWriter;
 
-/// The most that is handed over at once. On a line of 50 KiB a second this takes five.
-const MOST: usize = 256 * 1024;
+/// The most that is handed over at once, so that the write that is under way when somebody begins to
+/// watch is one that a line of 200 KiB a second takes in five.
+const MOST: usize = 1024 * 1024;
 
 /// The same while somebody waits for writes to return: so little that a slow line takes it in time.
 const MOST_WATCHED: usize = 4096;

@@ -197,7 +197,14 @@ impl Waited {
 
 impl Drop for Waited {
     fn drop(&mut self) {
-        self.end();
+        if self.0.take().is_none() {
+            return;
+        }
+        // In a fork nobody gives a lock back that another thread had.
+        match take_kept() {
+            Some(loaned) if loaned.session.home.is_left() => std::mem::forget(loaned),
+            loaned => drop(loaned),
+        }
     }
 }
 

@@ -8,9 +8,11 @@ use super::one_shot::OneShot;
 use super::session::Session;
 use super::submitted::Submitted;
 use crate::error::Result;
+use crate::home::Home;
 
 /// Who listens to a one-shot, and the time limit of its request. Dropping it takes both back.
 pub(super) struct Watch {
+    home: Home,
     one_shot: Arc<OneShot>,
     limit: Option<Limit>,
 }
@@ -25,6 +27,7 @@ impl Watch {
     /// Watches over a listener only.
     pub(super) fn new(one_shot: &Arc<OneShot>) -> Self {
         Self {
+            home: Home::here(),
             one_shot: Arc::clone(one_shot),
             limit: None,
         }
@@ -52,6 +55,10 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        // In a fork nobody gives a lock back that another thread had.
+        if self.home.is_left() {
+            return;
+        }
         if let Some(limit) = self.limit.take() {
             limit.session.timer.remove(limit.deadline, limit.number);
         }

@@ -192,8 +192,9 @@ impl Session {
             Handler::Answers(handler) => {
                 let answer = caught(|| handler.handle(incoming))
                     .unwrap_or_else(|text| Err(format!("the handler panicked: {text}").into()));
+                let answer = self.contained_answer(key, answer);
                 place::end_wait();
-                Some(self.contained_answer(key, answer))
+                Some(answer)
             }
             Handler::Defers(handler) => {
                 // A panic drops the responder, which answers.

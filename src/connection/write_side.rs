@@ -100,7 +100,8 @@ impl WriteSide {
         if !matches!(self.fate, Fate::Working) {
             outbox.rest.note_over();
         }
-        if matches!(self.fate, Fate::Failed(_)) {
+        // A write that panics may have written.
+        if matches!(self.fate, Fate::Failed(Error::Write(_))) {
             let sent = self.last_sent();
             outbox.handed_over.fetch_min(sent, Ordering::SeqCst);
         }

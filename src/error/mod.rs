@@ -144,7 +144,8 @@ pub enum Error {
     /// The peer sends requests and does not read the answers: four times as many as the inbound budget
     /// allows ([`max_inbound_requests`](crate::ConnectionBuilder::max_inbound_requests); but 32,768
     /// answers at least) wait to be sent, and meanwhile no write returned for 5 s. A peer that reads
-    /// slowly is no such, as long as 4 KiB go out in that time.
+    /// slowly is no such, as long as 4 KiB go out in that time, and before them what was being
+    /// written when it began, which is at most 1 MiB.
     #[error("the peer does not read its answers: {answers} with {octets} octets wait to be sent")]
     PeerNotReading {
         /// The number of answers that wait.

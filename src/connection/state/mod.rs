@@ -235,12 +235,15 @@ impl<W> State<W> {
     /// The same for a request that is made for that reason, which has more room: one more may be made
     /// for each that we serve, or a chain of them would wait for itself.
     pub(super) fn has_room_for(&self, sake: Sake, bytes: usize) -> bool {
-        let most = self.limits.outstanding_requests;
-        let most_to_answer = most.saturating_add(self.serving.len());
+        let serving = self.serving.len();
+        let most = self.limits.outstanding_requests.saturating_add(serving);
+        let bytes_fit = self.owed_bytes.saturating_add(bytes) <= self.limits.outstanding_bytes;
         self.has_room(bytes)
             || (sake == Sake::Accepted
                 && self.requests_in_queue < self.limits.send_queue_len
-                && self.calls.len() < most_to_answer)
+                && self.calls.len() < most
+                // Of chains that all wait here, each has one that is served.
+                && (bytes_fit || self.calls.len() <= serving))
     }
 
     /// Returns the tag that the next request on a channel gets.
