@@ -1,6 +1,7 @@
 //! Which thread of which connection is running: what must not wait, and what lends its slot.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -201,9 +202,10 @@ impl Drop for Waited {
             return;
         }
         // In a fork nobody gives a lock back that another thread had.
-        match take_kept() {
-            Some(loaned) if loaned.session.home.is_left() => std::mem::forget(loaned),
-            loaned => drop(loaned),
+        let loaned = ManuallyDrop::new(take_kept());
+        let is_left = |loaned: &Loaned| loaned.session.home.is_left();
+        if !loaned.as_ref().is_some_and(is_left) {
+            drop(ManuallyDrop::into_inner(loaned));
         }
     }
 }
