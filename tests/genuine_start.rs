@@ -92,7 +92,7 @@ fn genuine() -> impl Iterator<Item = Packet> {
         .chain((9..64).map(|bit| 1 << bit))
         .chain([u64::MAX]);
     let channels = [0, 5, 9, 32, 97, 116, 28_787];
-    tags.flat_map(move |tag| {
+    tags.filter_map(move |tag| {
         let channel = channels[usize::try_from(tag % 7).unwrap()];
         let request_type = u32::try_from(tag % 256).unwrap();
         let payload = "printable text from start to end\n";
