@@ -8,12 +8,18 @@
 )]
 
 mod common;
+#[path = "common/measure.rs"]
+mod measure;
 #[path = "common/pairs.rs"]
 mod pairs;
 
+use std::time::Duration;
+
 use common::watched;
+use measure::pause;
 use packetstream::{
-    Connection, ConnectionBuilder, Incoming, OpenGuard, Rejection, Request, Responder, Transport,
+    Connection, ConnectionBuilder, Error, Incoming, OpenGuard, Rejection, Request, Responder,
+    Transport,
 };
 use pairs::start;
 
@@ -91,5 +97,63 @@ fn cap_holds_for_who_has_the_connection_of_a_request_and_asks_on_and_on() {
         assert_eq!(made.len(), 3 + 1, "one more for the request that is served");
         responder.respond("");
         let _ = guard.abort();
+    });
+}
+
+#[test]
+fn cap_of_bytes_holds_for_them_too() {
+    watched(|| {
+        let (send, kept) = crossbeam_channel::bounded(1);
+        let (ours, mut peer) = pairs::ScriptedPeer::new();
+        let guard = Connection::builder()
+            .max_outstanding_bytes(60)
+            .deferred_handler(move |incoming, responder| {
+                let _ = send.send((incoming.connection().clone(), responder));
+            })
+            .open(ours)
+            .unwrap();
+        peer.send(&[pairs::request_packet(2, "")]);
+        let (connection, responder) = kept.recv().unwrap();
+        let made: Vec<_> = (0..100)
+            .map_while(|_| connection.try_submit(pairs::asking(vec![0; 40])).ok())
+            .collect();
+        assert_eq!(made.len(), 1 + 1, "one more for the request that is served");
+        responder.respond("");
+        let _ = guard.abort();
+    });
+}
+
+#[test]
+fn who_waits_for_room_is_told_that_a_close_has_begun_though_a_request_is_still_served() {
+    watched(|| {
+        let (send, kept) = crossbeam_channel::bounded(1);
+        let (ours, mut peer) = pairs::ScriptedPeer::new();
+        let guard = Connection::builder()
+            .max_outstanding_requests(1)
+            .linger(None)
+            .deferred_handler(move |_, responder| {
+                let _ = send.send(responder);
+            })
+            .open(ours)
+            .unwrap();
+        peer.send(&[pairs::request_packet(2, "")]);
+        let responder = kept.recv().unwrap();
+        let first = guard.submit(Request::new(0)).unwrap();
+        let connection = Connection::clone(&guard);
+        // Whether it waits already when the close begins makes no difference.
+        let waiting = start(move || connection.submit(Request::new(0)).map(drop));
+        pause(Duration::from_millis(50));
+        let closing = start(move || guard.close());
+        let error = waiting.join().unwrap().unwrap_err();
+        assert!(
+            matches!(error, Error::RequestsFinished | Error::Closed),
+            "{error:?}"
+        );
+        responder.respond("late");
+        let request = peer.request();
+        peer.answer(&request, "yes");
+        assert_eq!(first.wait().unwrap().payload(), b"yes");
+        peer.goodbye();
+        closing.join().unwrap().into_result().unwrap();
     });
 }
