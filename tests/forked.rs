@@ -23,9 +23,11 @@ mod pairs;
 #[path = "common/roles.rs"]
 mod roles;
 
+use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,7 +40,7 @@ use packetstream::{
     Canceller, CloseReport, Connection, ConnectionBuilder, Error, OpenGuard, Outcome,
     PendingResponse, PendingSet, Responder, Transport,
 };
-use pairs::{Gate, asking, echo, memory, os_pipes, start, unix_sockets};
+use pairs::{Gate, asking, block_on, echo, memory, os_pipes, start, unix_sockets};
 use parking_lot::Mutex;
 use roles::{in_role, role};
 
@@ -56,6 +58,8 @@ fn alone(name: &str, test: fn()) {
         assert!(said.contains("1 passed"), "{said}");
     });
 }
+
+const LONG: Duration = Duration::from_secs(3600);
 
 fn builder() -> ConnectionBuilder {
     Connection::builder().linger(None).handler(echo)
@@ -83,9 +87,17 @@ fn scene((ours, theirs): (Transport, Transport)) -> Scene {
     let responder = pairs::take(&handed);
     let answered = client.submit(asking("answered")).unwrap();
     let pending = (0..3).map(|_| client.submit(asking("keep")).unwrap());
-    let pending: Vec<_> = std::iter::once(answered).chain(pending).collect();
+    let mut pending: Vec<_> = std::iter::once(answered).chain(pending).collect();
+    // It has left a waker and its time limit behind.
+    let polled = client.submit(asking("keep").with_timeout(LONG)).unwrap();
+    pending.push(polled);
+    let mut context = Context::from_waker(Waker::noop());
+    let polled = pending
+        .last_mut()
+        .map(|polled| Pin::new(polled).poll(&mut context));
+    assert!(polled.is_some_and(|poll| poll.is_pending()));
     client.call(asking("x")).unwrap();
-    let kept: Vec<_> = (0..3).map(|_| pairs::take(&handed)).collect();
+    let kept: Vec<_> = (0..4).map(|_| pairs::take(&handed)).collect();
     // What nobody answers must not hold up the end.
     start(move || drop(kept)).join().unwrap();
     Scene {
@@ -109,6 +121,8 @@ impl Users {
             start(move || {
                 while !are_done.load(Ordering::Relaxed) {
                     connection.call(asking("use")).unwrap();
+                    let limited = connection.submit(asking("use").with_timeout(LONG));
+                    block_on(limited.unwrap()).unwrap();
                 }
             })
         });
