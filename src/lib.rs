@@ -94,6 +94,12 @@
 //! answered `rejecting request: busy`. A peer that floods and does not read its answers for 5 s ends
 //! the connection with [`Error::PeerNotReading`].
 //!
+//! A packet over its limit costs only its own request: the peer's is answered `rejecting request: N
+//! bytes are more than the limit of M`, ours fails with [`Error::ResponseTooLong`]; but one of more
+//! than 16 times the limit ends the connection. So does a stream that begins with something else, such
+//! as a login banner or another protocol, at once and with an error that quotes it
+//! ([`Error::NotPacketstream`], [`refuse_text`](ConnectionBuilder::refuse_text)).
+//!
 //! # Features
 //!
 //! None is on by default.
