@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use packetstream::wire::{ChannelId, Decoder, Packet};
+use packetstream::wire::{ChannelId, Decoder, Flags, Packet, RequestType, Tag, varint};
 use packetstream::{Connection, ConnectionBuilder, Incoming, Request, Response, Transport};
 
 use super::sent::check_sent;
@@ -97,12 +97,39 @@ fn answer(incoming: Incoming) -> Response {
     Response::from(incoming.into_payload())
 }
 
-/// The packets in what the peer says, up to the first violation.
+/// The packets in what the peer says, up to the first violation; and the request whose head comes
+/// last, which may be too long and refused before the rest is here.
 fn received(mut input: &[u8]) -> Vec<Packet> {
-    let mut decoder = Decoder::new();
     let mut packets = Vec::new();
-    while let Ok(Some(packet)) = decoder.decode(&mut input) {
-        packets.push(packet);
+    loop {
+        let start = input;
+        match Decoder::new().decode(&mut input) {
+            Ok(Some(packet)) => {
+                let is_end = packet == Packet::END_OF_STREAM;
+                packets.push(packet);
+                if is_end {
+                    return packets;
+                }
+            }
+            Ok(None) | Err(_) => {
+                packets.extend(request_at(start));
+                return packets;
+            }
+        }
     }
-    packets
+}
+
+/// The request whose head stands there, without its payload.
+fn request_at(mut octets: &[u8]) -> Option<Packet> {
+    let mut next = || {
+        let (number, len) = varint::decode(octets).ok()??;
+        octets = octets.get(len..)?;
+        Some(number)
+    };
+    let (_len, tag, word) = (next()?, next()?, next()?);
+    let channel = if word & 1 == 1 { next()? } else { 0 };
+    (word & 2 == 2).then(|| {
+        let (channel, tag) = (ChannelId::new(channel), Tag::new(tag));
+        Packet::request(channel, tag, RequestType::from(0), Flags::NONE, "")
+    })
 }
