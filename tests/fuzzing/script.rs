@@ -101,22 +101,17 @@ fn answer(incoming: Incoming) -> Response {
 /// last, which may be too long and refused before the rest is here.
 fn received(mut input: &[u8]) -> Vec<Packet> {
     let mut packets = Vec::new();
-    loop {
-        let start = input;
-        match Decoder::new().decode(&mut input) {
-            Ok(Some(packet)) => {
-                let is_end = packet == Packet::END_OF_STREAM;
-                packets.push(packet);
-                if is_end {
-                    return packets;
-                }
-            }
-            Ok(None) | Err(_) => {
-                packets.extend(request_at(start));
-                return packets;
-            }
+    let mut rest = input;
+    while let Ok(Some(packet)) = Decoder::new().decode(&mut input) {
+        let is_end = packet == Packet::END_OF_STREAM;
+        packets.push(packet);
+        if is_end {
+            return packets;
         }
+        rest = input;
     }
+    packets.extend(request_at(rest));
+    packets
 }
 
 /// The request whose head stands there, without its payload.
