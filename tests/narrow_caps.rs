@@ -77,49 +77,34 @@ fn chain_of_requests_that_answer_each_other_passes_a_cap_that_is_less_than_its_l
     });
 }
 
-#[test]
-fn cap_holds_for_who_has_the_connection_of_a_request_and_asks_on_and_on() {
-    watched(|| {
-        let (send, kept) = crossbeam_channel::bounded(1);
-        let (ours, mut peer) = pairs::ScriptedPeer::new();
-        let guard = Connection::builder()
-            .max_outstanding_requests(3)
-            .deferred_handler(move |incoming, responder| {
-                let _ = send.send((incoming.connection().clone(), responder));
-            })
-            .open(ours)
-            .unwrap();
-        peer.send(&[pairs::request_packet(2, "")]);
-        let (connection, responder) = kept.recv().unwrap();
-        let made: Vec<_> = (0..100)
-            .map_while(|_| connection.try_submit(Request::new(0)).ok())
-            .collect();
-        assert_eq!(made.len(), 3 + 1, "one more for the request that is served");
-        responder.respond("");
-        let _ = guard.abort();
-    });
+/// How many requests of so many bytes are taken from who has the connection of a request that is
+/// served, and asks on and on.
+fn taken(builder: ConnectionBuilder, payload: usize) -> usize {
+    let (send, kept) = crossbeam_channel::bounded(1);
+    let (ours, mut peer) = pairs::ScriptedPeer::new();
+    let guard = builder
+        .deferred_handler(move |incoming, responder| {
+            let _ = send.send((incoming.connection().clone(), responder));
+        })
+        .open(ours)
+        .unwrap();
+    peer.send(&[pairs::request_packet(2, "")]);
+    let (connection, responder) = kept.recv().unwrap();
+    let made: Vec<_> = (0..100)
+        .map_while(|_| connection.try_submit(pairs::asking(vec![0; payload])).ok())
+        .collect();
+    responder.respond("");
+    let _ = guard.abort();
+    made.len()
 }
 
 #[test]
-fn cap_of_bytes_holds_for_them_too() {
+fn caps_hold_for_who_has_the_connection_of_a_request_but_for_one_more() {
     watched(|| {
-        let (send, kept) = crossbeam_channel::bounded(1);
-        let (ours, mut peer) = pairs::ScriptedPeer::new();
-        let guard = Connection::builder()
-            .max_outstanding_bytes(60)
-            .deferred_handler(move |incoming, responder| {
-                let _ = send.send((incoming.connection().clone(), responder));
-            })
-            .open(ours)
-            .unwrap();
-        peer.send(&[pairs::request_packet(2, "")]);
-        let (connection, responder) = kept.recv().unwrap();
-        let made: Vec<_> = (0..100)
-            .map_while(|_| connection.try_submit(pairs::asking(vec![0; 40])).ok())
-            .collect();
-        assert_eq!(made.len(), 1 + 1, "one more for the request that is served");
-        responder.respond("");
-        let _ = guard.abort();
+        let builder = Connection::builder();
+        assert_eq!(taken(builder.max_outstanding_requests(3), 0), 3 + 1);
+        let builder = Connection::builder();
+        assert_eq!(taken(builder.max_outstanding_bytes(60), 40), 1 + 1);
     });
 }
 
