@@ -1,5 +1,6 @@
 //! The engine: one connection, its threads and its tables.
 
+mod answer_packet;
 mod builder;
 mod builder_wire;
 mod callbacks;
