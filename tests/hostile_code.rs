@@ -326,3 +326,31 @@ fn a_retired_worker_whose_thread_local_value_calls_does_not_stop_the_receiver() 
         client.close().into_result().unwrap();
     });
 }
+
+/// Takes what it is given, and panics all the same.
+struct TakesAndPanics;
+
+impl Write for TakesAndPanics {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        panic_any("after it was sent");
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_write_that_panics_was_given_may_have_been_sent() {
+    watched(|| {
+        let (ours, _theirs) = Transport::pair();
+        let (reader, _) = ours.into_parts();
+        let guard = Connection::builder()
+            .linger(Some(Duration::ZERO))
+            .open(Transport::new(reader, TakesAndPanics))
+            .unwrap();
+        let error = guard.call(Request::new(0)).unwrap_err();
+        assert_eq!(error.outcome(), packetstream::Outcome::Unknown, "{error:?}");
+        let _ = guard.abort();
+    });
+}
